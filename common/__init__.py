@@ -1,0 +1,1 @@
+"""Errors, units, registry and files: small things under every other package."""

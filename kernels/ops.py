@@ -1,0 +1,115 @@
+"""Shape-level operators: what a kernel needs to know, and nothing of models, weights or ONNX.
+
+Feature maps are (height, width, channels), batch 1. A vector of n features is (1, 1, n).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TypeAlias
+
+from ..common.errors import UnsupportedError
+
+Shape: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Kernel, stride and leading padding. Trailing padding follows from the output size."""
+
+    kernel_h: int
+    kernel_w: int
+    stride_h: int = 1
+    stride_w: int = 1
+    pad_h: int = 0
+    pad_w: int = 0
+
+    @property
+    def taps(self) -> int:
+        return self.kernel_h * self.kernel_w
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2d:
+    """Convolution, dense or depthwise; a linear layer is a dense 1×1 one on a (1, 1, n) map."""
+
+    input: Shape
+    output: Shape
+    window: Window
+    depthwise: bool = False
+
+    def __post_init__(self) -> None:
+        _check_window(self)
+        if self.depthwise and self.input[2] != self.output[2]:
+            raise UnsupportedError(f"depthwise convolution maps {self.input[2]} channels to {self.output[2]}")
+
+    @property
+    def macs(self) -> int:
+        return prod(self.output) * self.window.taps * (1 if self.depthwise else self.input[2])
+
+    @property
+    def weights_per_channel(self) -> int:
+        return self.window.taps * (1 if self.depthwise else self.input[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Pool2d:
+    """Maximum, or average over all window positions (padding refused for the average)."""
+
+    input: Shape
+    output: Shape
+    window: Window
+    maximum: bool
+
+    def __post_init__(self) -> None:
+        _check_window(self)
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Element-wise sum of two maps of one shape."""
+
+    output: Shape
+
+    @property
+    def input(self) -> Shape:
+        return self.output
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Requantise:
+    """New scale, zero point and clamp for every element: a lone ReLU, ReLU6, Clip or change of scale."""
+
+    output: Shape
+
+    @property
+    def input(self) -> Shape:
+        return self.output
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+
+Op: TypeAlias = Conv2d | Pool2d | Add | Requantise
+
+
+def _check_window(op: Conv2d | Pool2d) -> None:
+    if min(*op.input, *op.output) < 1:
+        raise UnsupportedError(f"empty map: {op.input} to {op.output}")
+    for axis, (kernel, stride, pad) in enumerate(
+        ((op.window.kernel_h, op.window.stride_h, op.window.pad_h), (op.window.kernel_w, op.window.stride_w, op.window.pad_w))
+    ):
+        if kernel < 1 or stride < 1 or not 0 <= pad < kernel:
+            raise UnsupportedError(f"window {op.window} needs kernel >= 1, stride >= 1 and 0 <= padding < kernel")
+        if (op.output[axis] - 1) * stride - pad >= op.input[axis]:
+            raise UnsupportedError(f"last window of {op.window} lies outside of the {op.input} map")

@@ -1,0 +1,38 @@
+"""Real scales as TOSA RESCALE operands: (v × multiplier + 2^(shift−1)) >> shift (TOSA 1.0, §1.8 integer scaling)."""
+
+from __future__ import annotations
+
+import math
+
+from ..common.errors import UnsupportedError
+
+ADD_HEADROOM_BITS = 20  # both operands of an addition are brought to a common scale with this many fraction bits
+
+
+def rescale_operands(scale: float) -> tuple[int, int]:
+    """Multiplier in [2^30, 2^31) and shift in [2, 62] with multiplier / 2^shift ≈ `scale`.
+
+    Scales too small for shift 62 lose multiplier bits; scales of 2^29 and above raise `UnsupportedError`.
+    """
+    if not (math.isfinite(scale) and scale > 0):
+        raise UnsupportedError(f"a quantisation scale must be positive and finite, got {scale}")
+    mantissa, exponent = math.frexp(scale)
+    multiplier, shift = round(mantissa * 2**31), 31 - exponent
+    if multiplier == 2**31:
+        multiplier, shift = 2**30, shift - 1
+    if shift > 62:
+        multiplier, shift = multiplier >> min(31, shift - 62), 62
+    if shift < 2:
+        raise UnsupportedError(f"scale {scale:g} is too large for a RESCALE (shift {shift} < 2)")
+    return multiplier, shift
+
+
+def add_operands(scale_a: float, scale_b: float, scale_out: float) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """RESCALE operands of both inputs and of the sum of an int8 addition (TOSA 1.0 ADD on rescaled int32)."""
+    twice = 2 * max(scale_a, scale_b)
+    unit = 2.0**ADD_HEADROOM_BITS
+    return (
+        rescale_operands(scale_a / twice * unit),
+        rescale_operands(scale_b / twice * unit),
+        rescale_operands(twice / (unit * scale_out)),
+    )

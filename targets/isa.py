@@ -1,0 +1,144 @@
+"""The instruction set, version 1: what the four decoupled units of the engine execute.
+
+A program has one in-order queue per unit. Units meet only at counting semaphores. Every operand
+is a signed 32-bit *field*; fields may depend on the hardware loop counters of their own queue by
+*steps*, so that code grows with the number of layers and not of tiles.
+
+Value of field f inside loops with counters L0 (outermost) .. L3:
+
+    f + Σ over its steps of  increment × g,    g = Σ_k coefficient_k × L_k,   g mod `modulo` when modulo > 0
+
+`modulo` expresses ring buffers (double buffering): slot = linear iteration number mod depth.
+
+**Tensors.** Activations lie in SRAM as [row][column][channel] int8. A *view* (fields `*_addr`,
+`*_pitch_h`, `*_pitch_w`, `*_row0`, `*_wrap`, `*_chan0`) places element (r, c, k) of a tensor at
+
+    addr + ((r − row0) if wrap == 0 else r mod wrap) × pitch_h + c × pitch_w + (k − chan0)
+
+An input view also has `in_rows` × `in_cols`, the true size of the map: positions outside of it
+read as the zero point (padding needs no bytes and no DMA).
+
+**Clipping.** A compute instruction covers output rows [row_start, min(row_start + row_count,
+row_limit)) and channels [chan_start, min(chan_start + chan_count, chan_limit)); an empty range is
+a legal no-op. LOAD and STORE skip index i of dimension d < 3 unless 0 <= origin_d + i < limit_d.
+
+**Integer semantics** are those of TOSA 1.0: int32 accumulation of (x − zero point) × w, RESCALE
+with scale32 and single rounding: (v × multiplier + 2^(shift−1)) >> shift, 2 <= shift <= 62, then
++ output zero point, saturating clamp to [act_min, act_max] ⊆ [−128, 127].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+ISA_VERSION = 1
+MAX_LOOPS = 4
+RECORD_HEADER_BYTES = 12  # bias, multiplier, shift: three int32 before the weights of one output channel
+NO_LIMIT = 2**31 - 1
+
+
+class Unit(IntEnum):
+    """The queues. DMA_IN moves DRAM → SRAM, DMA_OUT SRAM → DRAM."""
+
+    DMA_IN = 0
+    ARRAY = 1
+    VECTOR = 2
+    DMA_OUT = 3
+
+
+class Opcode(IntEnum):
+    LOOP = 1  # repeat up to the matching END `count` times (count >= 1)
+    END = 2
+    WAIT = 3  # block until semaphore >= count, then subtract count
+    SIGNAL = 4  # add count to semaphore once every earlier instruction of this queue has completed
+    LOAD = 16
+    STORE = 17
+    CONV = 32  # dense or depthwise convolution + output stage
+    CONV_ADD = 33  # the same, then a residual operand is added in the output stage
+    POOL = 48
+    ADD = 49
+    REQUANTISE = 50
+
+
+class ConvMode(IntEnum):
+    DENSE = 0
+    DEPTHWISE = 1
+
+
+class PoolMode(IntEnum):
+    """MAX ignores padding; SUM adds (x − zero point), padding adds nothing; RESCALE divides."""
+
+    MAX = 0
+    SUM = 1
+
+
+_DMA = (
+    "dram_addr", "sram_addr",
+    "count0", "count1", "count2", "count3",
+    "dram_stride0", "dram_stride1", "dram_stride2", "dram_stride3",
+    "sram_stride0", "sram_stride1", "sram_stride2", "sram_stride3",
+    "origin0", "origin1", "origin2", "limit0", "limit1", "limit2",
+)  # fmt: skip
+_IN = ("in_addr", "in_pitch_h", "in_pitch_w", "in_row0", "in_wrap", "in_chan0", "in_rows", "in_cols", "in_zp")
+_OUT = ("out_addr", "out_pitch_h", "out_pitch_w", "out_row0", "out_wrap", "out_chan0", "out_zp", "act_min", "act_max")
+_RANGE = ("row_start", "row_count", "row_limit", "col_count", "chan_start", "chan_count", "chan_limit")
+_WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w")
+_SECOND = ("b_addr", "b_pitch_h", "b_pitch_w", "b_row0", "b_wrap", "b_chan0", "b_zp")
+_ADD = ("a_multiplier", "a_shift", "b_multiplier", "b_shift", "sum_multiplier", "sum_shift")
+_CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0", "record_pitch") + _RANGE + _OUT
+
+# LOAD/STORE  bytes at dram_addr + Σ (origin_d + i_d) × dram_stride_d (origin3 = 0) and
+#             sram_addr + Σ i_d × sram_stride_d, for i_d < count_d and not clipped.
+# CONV        DENSE: out[r, c, k] = stage(bias_k + Σ (in[r·stride_h − pad_h + y, c·stride_w − pad_w + x, i] − in_zp) × w_k[y, x, i])
+#             over y < kernel_h, x < kernel_w, i < channels_in (in_chan0 = 0). DEPTHWISE: only i = k, and w_k has [y, x].
+#             The record of channel k lies at weights_addr + (k − weights_chan0) × record_pitch:
+#             bias, multiplier, shift (int32 each), then the int8 weights in the order y, x, i.
+# CONV_ADD    y = stage with conv_zp, conv_min, conv_max; then as ADD with a = y (zero point conv_zp), b = second view.
+# ADD         out = clamp(RESCALE(RESCALE(a − in_zp) + RESCALE(b − b_zp)) + out_zp); b has the size of the output.
+# POOL        MAX: clamp(max(x)) and, when multiplier != 0, RESCALE(max − in_zp) + out_zp before the clamp.
+#             SUM: clamp(RESCALE(Σ (x − in_zp)) + out_zp).
+# REQUANTISE  out = clamp(RESCALE(x − in_zp) + out_zp).
+FIELDS: dict[Opcode, tuple[str, ...]] = {
+    Opcode.LOOP: ("count",),
+    Opcode.END: (),
+    Opcode.WAIT: ("semaphore", "count"),
+    Opcode.SIGNAL: ("semaphore", "count"),
+    Opcode.LOAD: _DMA,
+    Opcode.STORE: _DMA,
+    Opcode.CONV: _CONV,
+    Opcode.CONV_ADD: _CONV + ("conv_zp", "conv_min", "conv_max") + _SECOND + _ADD,
+    Opcode.POOL: _IN + _WINDOW + ("mode", "multiplier", "shift") + _RANGE + _OUT,
+    Opcode.ADD: _IN + _SECOND + _ADD + _RANGE + _OUT,
+    Opcode.REQUANTISE: _IN + ("multiplier", "shift") + _RANGE + _OUT,
+}
+CONTROL = frozenset({Opcode.LOOP, Opcode.END, Opcode.WAIT, Opcode.SIGNAL})
+UNIT_OPCODES: dict[Unit, frozenset[Opcode]] = {
+    Unit.DMA_IN: CONTROL | {Opcode.LOAD},
+    Unit.ARRAY: CONTROL | {Opcode.CONV, Opcode.CONV_ADD},
+    Unit.VECTOR: CONTROL | {Opcode.POOL, Opcode.ADD, Opcode.REQUANTISE},
+    Unit.DMA_OUT: CONTROL | {Opcode.STORE},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Makes field number `field` depend on the loop counters; see the module docstring."""
+
+    field: int
+    coefficients: tuple[int, int, int, int]
+    increment: int
+    modulo: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction; `fields` follow the order of `FIELDS[opcode]`."""
+
+    opcode: Opcode
+    fields: tuple[int, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    def named(self) -> dict[str, int]:
+        """Fields by name, without their steps."""
+        return dict(zip(FIELDS[self.opcode], self.fields, strict=True))

@@ -1,0 +1,57 @@
+"""`Program`: what one engine executes, as a value. `encoding.py` turns it into bytes and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .isa import Instruction, Unit
+from .spec import EngineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A tensor that the host writes (input) or reads (output), dense and row-major in DRAM.
+
+    `shape` is the host's shape without the batch axis, for a feature map (channels, height, width).
+    """
+
+    name: str
+    dram_addr: int
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+    dtype: str = "int8"
+
+    @property
+    def size_bytes(self) -> int:
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """From instruction number `index` of `unit` on, the code belongs to subgraph `label`."""
+
+    unit: Unit
+    index: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Instructions, constants and memory plan of one engine region.
+
+    DRAM addresses [0, len(constants)) hold the constants; ports and spilled tensors follow below `dram_bytes`.
+    `sram_bytes` is the peak of the memory plan: no instruction touches SRAM at or beyond it.
+    """
+
+    spec: EngineSpec
+    queues: dict[Unit, tuple[Instruction, ...]]
+    constants: bytes
+    dram_bytes: int
+    sram_bytes: int
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    marks: tuple[Mark, ...] = ()

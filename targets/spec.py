@@ -1,0 +1,172 @@
+"""`EngineSpec`: one parallelism-factor engine, read from TOML, self-validating.
+
+The class of machine: an array that unrolls input channels × output channels × positions, a
+fixed-rate output stage, a vector unit, one software-managed SRAM and a DRAM behind two DMA queues.
+Sources of the shape of the model: Ethos-U and NVDLA as described in the vendors' manuals and
+in Vela's performance model; the `ne-*` family is our own.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import ConfigError, SpecError, UnknownNameError
+from ..common.files import stable_hash
+
+_SECTIONS: dict[str, dict[str, str]] = {
+    "engine": {"name": "name", "clock_mhz": "clock_mhz", "issue_cycles": "issue_cycles", "semaphores": "semaphores"},
+    "array": {
+        "input_lanes": "input_lanes",
+        "output_lanes": "output_lanes",
+        "positions_h": "positions_h",
+        "positions_w": "positions_w",
+        "depthwise_taps": "depthwise_taps",
+        "weight_bytes_per_cycle": "weight_bytes_per_cycle",
+        "accumulator_bytes": "accumulator_bytes",
+    },
+    "rates": {"int8": "int8_rate", "int8x16": "int8x16_rate", "bf16": "bf16_rate"},
+    "output": {"elements_per_cycle": "output_elements_per_cycle"},
+    "vector": {"lanes": "vector_lanes"},
+    "memory": {
+        "sram_bytes": "sram_bytes",
+        "sram_banks": "sram_banks",
+        "sram_bytes_per_cycle": "sram_bytes_per_cycle",
+        "dram_bytes_per_cycle": "dram_bytes_per_cycle",
+        "dram_latency_cycles": "dram_latency_cycles",
+        "dram_burst_bytes": "dram_burst_bytes",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """One engine. Rates are per cycle, sizes in bytes, the clock in MHz (cycles per microsecond)."""
+
+    name: str
+    clock_mhz: float
+    input_lanes: int  # products summed per cycle and output lane
+    output_lanes: int  # output channels per cycle
+    sram_bytes: int
+    sram_bytes_per_cycle: float
+    dram_bytes_per_cycle: float
+    output_elements_per_cycle: float  # bias, requantise, clamp, residual add
+    vector_lanes: int  # int8 elements per cycle of the vector unit
+    positions_h: int = 1  # micro-block: rows and columns of output positions per cycle
+    positions_w: int = 1
+    depthwise_taps: int = 1  # kernel taps that input lanes can serve per cycle in a depthwise convolution
+    weight_bytes_per_cycle: float = 0.0  # SRAM → array weight feed; 0 means input_lanes × output_lanes / 4
+    accumulator_bytes: int = 65536  # int32 partial sums
+    int8_rate: float = 1.0
+    int8x16_rate: float = 0.5
+    bf16_rate: float = 0.25
+    sram_banks: int = 1
+    dram_latency_cycles: int = 64
+    dram_burst_bytes: int = 64
+    issue_cycles: int = 8  # decode and fill of one data instruction
+    semaphores: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.weight_bytes_per_cycle:
+            object.__setattr__(self, "weight_bytes_per_cycle", self.input_lanes * self.output_lanes / 4)
+        for problem in self._problems():
+            raise SpecError(problem, where=f"engine {self.name!r}", hint="correct the engine description")
+
+    def _problems(self) -> list[str]:
+        problems = [
+            f"{f.name} must be positive, got {getattr(self, f.name)}"
+            for f in fields(self)
+            if f.name not in ("name", "dram_latency_cycles", "issue_cycles") and not getattr(self, f.name) > 0
+        ]
+        if self.dram_latency_cycles < 0 or self.issue_cycles < 0:
+            problems.append("dram_latency_cycles and issue_cycles must not be negative")
+        if self.depthwise_taps > self.input_lanes:
+            problems.append(f"depthwise_taps {self.depthwise_taps} exceed input_lanes {self.input_lanes} that serve them")
+        one_block = 4 * self.output_lanes * self.positions_h * self.positions_w
+        if self.accumulator_bytes < one_block:
+            problems.append(f"accumulator_bytes {self.accumulator_bytes} hold less than one int32 micro-block, {one_block}")
+        if self.sram_bytes % self.sram_banks:
+            problems.append(f"sram_bytes {self.sram_bytes} do not divide into sram_banks {self.sram_banks}")
+        if self.sram_bytes_per_cycle < self.dram_bytes_per_cycle:
+            problems.append(
+                f"sram_bytes_per_cycle {self.sram_bytes_per_cycle} are below dram_bytes_per_cycle {self.dram_bytes_per_cycle}"
+            )
+        return problems
+
+    @property
+    def positions(self) -> int:
+        return self.positions_h * self.positions_w
+
+    @property
+    def parallelism(self) -> int:
+        """The parallelism factor: int8 multiply-accumulates per cycle."""
+        return self.input_lanes * self.output_lanes * self.positions
+
+    @property
+    def channel_multiple(self) -> int:
+        """Channel counts that are multiples of this leave no lane idle."""
+        return max(self.input_lanes, self.output_lanes)
+
+    def digest(self) -> str:
+        """Stable hash of every field, for caches, packages and measurement keys."""
+        return stable_hash(asdict(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def spec_from_dict(values: dict[str, Any], *, where: str = "") -> EngineSpec:
+    """The inverse of `EngineSpec.as_dict`; unknown or mistyped fields raise `ConfigError`."""
+    known = {f.name: f for f in fields(EngineSpec)}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}", where=where, hint=f"known: {', '.join(sorted(known))}")
+        wanted = known[key].type
+        kinds = {"str": (str,), "int": (int,), "float": (int, float)}[str(wanted)]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ConfigError(f"{key} must be {wanted}, got {value!r}", where=where)
+    missing = [n for n, f in known.items() if n not in values and f.default is f.default_factory]  # both MISSING
+    if missing:
+        raise ConfigError(f"missing {', '.join(missing)}", where=where, hint="see `lanefit info TARGET` for a complete one")
+    return EngineSpec(**{k: float(v) if str(known[k].type) == "float" else v for k, v in values.items()})
+
+
+def spec_from_toml(text: str, *, where: str) -> EngineSpec:
+    """Reads the sections engine, array, rates, output, vector and memory; `where` names the file in errors."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}", where=where) from error
+    values: dict[str, Any] = {}
+    for section, table in document.items():
+        if section not in _SECTIONS or not isinstance(table, dict):
+            raise ConfigError(f"unknown section [{section}]", where=where, hint=f"known: {', '.join(_SECTIONS)}")
+        for key, value in table.items():
+            if key not in _SECTIONS[section]:
+                known = ", ".join(_SECTIONS[section])
+                raise ConfigError(f"unknown key {key!r} in [{section}]", where=where, hint=f"known: {known}")
+            values[_SECTIONS[section][key]] = value
+    return spec_from_dict(values, where=where)
+
+
+def preset_names() -> list[str]:
+    return sorted(p.name.removesuffix(".toml") for p in (resources.files(__package__) / "presets").iterdir())
+
+
+def load_spec(target: str) -> EngineSpec:
+    """The preset called `target`, or the spec in the TOML file at the path `target`."""
+    if target.endswith(".toml"):
+        path = Path(target)
+        try:
+            return spec_from_toml(path.read_text(encoding="utf-8"), where=str(path))
+        except FileNotFoundError as error:
+            raise ConfigError(f"{path.name} does not exist", where=str(path)) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path.name} is not UTF-8 text", where=str(path)) from error
+    if target not in preset_names():
+        raise UnknownNameError("target", target, preset_names())
+    text = (resources.files(__package__) / "presets" / f"{target}.toml").read_text(encoding="utf-8")
+    return spec_from_toml(text, where=f"preset {target}")
