@@ -1,0 +1,207 @@
+"""From a plan to a `Program`: weight records, output-stage parameters, DRAM layout and instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.errors import ModelError
+from ..kernels.builder import Builder, Fence
+from ..kernels.kernel import Operands, Rescale, Role, StageParams, TensorRef, record_pitch, weight_bytes
+from ..kernels.ops import Add, Conv2d, Pool2d
+from ..kernels.rescale import add_operands, rescale_operands
+from ..kernels.search import Candidate, kernels
+from ..kernels.subgraph import Memory, Subgraph
+from ..targets.isa import RECORD_HEADER_BYTES
+from ..targets.program import Port, Program
+from ..targets.spec import EngineSpec
+from .graph import ConvConstants, Graph, Node, Tensor
+from .partition import Group
+from .planned import Plan, PlannedStep, buffer_name
+
+_ALIGNMENT_BYTES = 64
+
+
+def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) -> Program:
+    """The program of one subgraph alone, with zero weights: what the timing model measures.
+
+    Resident maps share addresses: their content does not matter to time, and the plan that asks has
+    already seen to it that they fit.
+    """
+    builder = Builder(spec)
+    kernel = kernels.get(subgraph.kind)
+    buffers: dict[str, int] = {}
+    top = 0
+    for buffer in choice.buffers:
+        buffers[buffer.name] = top
+        top += buffer.size_bytes
+    first, last = subgraph.ops[0], subgraph.ops[-1]
+    records, dram = _dram_addresses([weight_bytes(conv) for conv in subgraph.convs])
+    operands = Operands(
+        input=TensorRef(subgraph.input, dram if subgraph.input is not Memory.SRAM else 0, first.input),
+        output=TensorRef(subgraph.output, dram if subgraph.output is not Memory.SRAM else 0, last.output),
+        second=TensorRef(subgraph.second, dram if subgraph.second is not Memory.SRAM else 0, last.output)
+        if subgraph.second
+        else None,
+        stages=(StageParams(),) * (len(subgraph.ops) + 1),
+        records=records,
+        buffers=buffers,
+    )
+    builder.begin_step(subgraph.kind, kernel.unit, Fence())
+    kernel.emit(builder, subgraph, choice.tiling, operands)
+    builder.end_step()
+    queues, marks = builder.finish()
+    largest = max(prod(first.input), prod(last.output))
+    sram = min(spec.sram_bytes, max(top, largest))
+    return Program(spec, queues, b"", dram + largest, sram, (), (), marks)
+
+
+def lower(graph: Graph, plan: Plan, spec: EngineSpec) -> Program:
+    """The program of a planned graph.
+
+    Raises:
+        ModelError: the graph is shape-only.
+    """
+    return _Lowering(graph, plan, spec).program()
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, plan: Plan, spec: EngineSpec) -> None:
+        self.graph, self.plan, self.spec = graph, plan, spec
+        self.convs = [n for step in plan.steps for n in step.group.nodes if isinstance(n.op, Conv2d)]
+        self.records, end = _dram_addresses([weight_bytes(n.op) for n in self.convs if isinstance(n.op, Conv2d)])
+        self.constants_end = end
+        self.dram: dict[str, int] = {}
+        for name in (*graph.inputs, *graph.outputs, *plan.spilled()):
+            if name not in self.dram:
+                self.dram[name] = end
+                end = _align(end + graph.tensors[name].size_bytes)
+        self.dram_bytes = end
+
+    def program(self) -> Program:
+        builder = Builder(self.spec)
+        for number in range(len(self.plan.steps)):
+            self._step(builder, number)
+        queues, marks = builder.finish()
+        ports = [tuple(self._port(name) for name in names) for names in (self.graph.inputs, self.graph.outputs)]
+        return Program(
+            self.spec, queues, self._constants(), self.dram_bytes, self.plan.sram_bytes, ports[0], ports[1], marks
+        )
+
+    def _step(self, builder: Builder, number: int) -> None:
+        step = self.plan.steps[number]
+        kernel = kernels.get(step.subgraph.kind)
+        builder.begin_step(step.group.label, kernel.unit, Fence(storing_steps=self._drained_before(number)))
+        kernel.emit(builder, step.subgraph, step.choice.tiling, self._operands(number, step))
+        builder.end_step()
+
+    def _operands(self, number: int, step: PlannedStep) -> Operands:
+        group = step.group
+        addresses = {b.name: self.plan.addresses[buffer_name(number, b)] for b in step.choice.buffers}
+        fences = {b.name: self._fence(number, step, b.role, b.name) for b in step.choice.buffers}
+        own = {id(node): self.records[i] for i, node in enumerate(self.convs)}
+        return Operands(
+            input=self._ref(group.input),
+            output=self._ref(group.output),
+            second=self._ref(group.second) if group.second else None,
+            stages=tuple(_stage(self.graph, node, group) for node in group.nodes),
+            records=tuple(own[id(node)] for node in group.nodes if isinstance(node.op, Conv2d)),
+            buffers=addresses,
+            fences=fences,
+        )
+
+    def _fence(self, number: int, step: PlannedStep, role: Role, name: str) -> Fence:
+        """A buffer may be written once everything that used its memory before is over."""
+        start = number - (step.prefetch and role is Role.WEIGHTS)
+        storing = self._drained_before(start)
+        if role is Role.INCOMING:
+            tensor = step.group.second if name == "second" else step.group.input
+            storing = max(storing, self._stored(tensor or ""))
+        return Fence(compute_steps=start, storing_steps=storing)
+
+    def _drained_before(self, start: int) -> int:
+        """How many storing steps must have drained before memory that is free from step `start` on is used."""
+        return sum(s.stores and i + s.drain < start for i, s in enumerate(self.plan.steps[:start]))
+
+    def _stored(self, tensor: str) -> int:
+        """How many storing steps there are up to the one that produces `tensor` (0 for an input)."""
+        made = next((i for i, s in enumerate(self.plan.steps) if s.group.output == tensor), -1)
+        return sum(s.stores for s in self.plan.steps[: made + 1])
+
+    def _ref(self, name: str) -> TensorRef:
+        tensor, memory = self.graph.tensors[name], self.plan.where[name]
+        address = self.plan.addresses[name] if memory is Memory.SRAM else self.dram[name]
+        return TensorRef(memory, address, tensor.shape, tensor.quantisation.zero_point)
+
+    def _port(self, name: str) -> Port:
+        tensor = self.graph.tensors[name]
+        shape = tensor.host_shape or _host_shape(tensor)
+        return Port(name, self.dram[name], shape, tensor.quantisation.scale, tensor.quantisation.zero_point)
+
+    def _constants(self) -> bytes:
+        blob = bytearray(self.constants_end)
+        for address, node in zip(self.records, self.convs, strict=True):
+            data = _record_bytes(self.graph, node)
+            blob[address : address + len(data)] = data
+        return bytes(blob)
+
+
+def _stage(graph: Graph, node: Node, group: Group) -> StageParams:
+    out = graph.tensors[node.output].quantisation
+    scales = [graph.tensors[name].quantisation.scale for name in node.inputs]
+    if isinstance(node.op, Conv2d):
+        return StageParams(out.zero_point, node.clamp)
+    if isinstance(node.op, Add):
+        return StageParams(out.zero_point, node.clamp, add=_add_rescales(graph, node, group))
+    divisor = node.op.window.taps if isinstance(node.op, Pool2d) and not node.op.maximum else 1
+    return StageParams(out.zero_point, node.clamp, rescale=rescale_operands(scales[0] / (out.scale * divisor)))
+
+
+def _add_rescales(graph: Graph, node: Node, group: Group) -> tuple[Rescale, Rescale, Rescale]:
+    """The first operand of a fused addition is the convolution's result, whatever the order in the graph."""
+    names = (group.nodes[-2].output, group.second or "") if group.residual else node.inputs
+    a, b = (graph.tensors[name].quantisation.scale for name in names)
+    return add_operands(a, b, graph.tensors[node.output].quantisation.scale)
+
+
+def _record_bytes(graph: Graph, node: Node) -> bytes:
+    """The weight records of one convolution: bias, multiplier, shift, weights, for each output channel."""
+    conv, constants = node.op, graph.constants.get(node.name)
+    assert isinstance(conv, Conv2d)
+    if constants is None:
+        raise ModelError("the graph has shapes but no weights", where=f"node {node.name!r}")
+    pitch = record_pitch(conv)
+    table = np.zeros((conv.output[2], pitch), np.uint8)
+    header = np.stack([constants.bias, *_multipliers(graph, node, constants)], axis=1).astype("<i4")
+    table[:, :RECORD_HEADER_BYTES] = np.ascontiguousarray(header).view(np.uint8)
+    weights = np.ascontiguousarray(constants.weights.reshape(conv.output[2], -1)).view(np.uint8)
+    table[:, RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + weights.shape[1]] = weights
+    return table.tobytes()
+
+
+def _multipliers(graph: Graph, node: Node, constants: ConvConstants) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    source = graph.tensors[node.inputs[0]].quantisation.scale
+    target = graph.tensors[node.output].quantisation.scale
+    pairs = np.array([rescale_operands(source * float(s) / target) for s in constants.scales], np.int64)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _dram_addresses(sizes: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    addresses: list[int] = []
+    end = 0
+    for size in sizes:
+        addresses.append(end)
+        end = _align(end + size)
+    return tuple(addresses), end
+
+
+def _host_shape(tensor: Tensor) -> tuple[int, ...]:
+    height, width, channels = tensor.shape
+    return (channels,) if height == width == 1 else (channels, height, width)
+
+
+def _align(address: int) -> int:
+    return -(-address // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES

@@ -1,0 +1,213 @@
+"""From an operator graph to subgraphs: which nodes the compiler places as one piece.
+
+Decided from shapes and the engine alone, so that an estimator that knows only shapes gets the same
+pieces. Two rules:
+
+1. An addition joins the convolution that feeds it (residual addition in the output stage).
+2. An inverted bottleneck, expand → depthwise → project, or a fused one, k×k → project, becomes one
+   chain where its inner maps cannot all stay in SRAM; elsewhere whole-map steps are faster.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from ..common.errors import UnsupportedError
+from ..kernels.ops import Add, Conv2d, Op, Requantise
+from ..kernels.search import Candidate, candidates
+from ..kernels.subgraph import Memory, Subgraph
+from ..targets.spec import EngineSpec
+from .graph import Graph, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes that run as one subgraph: convolutions in a row, then perhaps an addition; or one other node."""
+
+    nodes: tuple[Node, ...]
+    second: str | None = None
+
+    @property
+    def label(self) -> str:
+        return "+".join(node.name for node in self.nodes)
+
+    @property
+    def residual(self) -> bool:
+        return len(self.nodes) > 1 and isinstance(self.nodes[-1].op, Add)
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The operators of the subgraph; a fused addition shows only in `second`."""
+        return tuple(node.op for node in (self.nodes[:-1] if self.residual else self.nodes))
+
+    @property
+    def input(self) -> str:
+        return self.nodes[0].inputs[0]
+
+    @property
+    def output(self) -> str:
+        return self.nodes[-1].output
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Tensors that the group reads, each once."""
+        return tuple(dict.fromkeys((self.input, self.second) if self.second else (self.input,)))
+
+    def subgraph(self, where: dict[str, Memory]) -> Subgraph:
+        second = where[self.second] if self.second else None
+        return Subgraph(self.ops, where[self.input], where[self.output], second)
+
+
+def partition(graph: Graph, spec: EngineSpec) -> tuple[Group, ...]:
+    """The groups in execution order; together they hold every node once."""
+    groups = _fuse_additions(graph)
+    crowded = _crowded(graph, groups, spec)
+    return tuple(_fuse_chains(graph, groups, crowded, spec))
+
+
+def _fuse_additions(graph: Graph) -> list[Group]:
+    uses = _use_counts(graph)
+    order = {node.output: i for i, node in enumerate(graph.nodes)}
+    producers = {node.output: node for node in graph.nodes}
+    taken: dict[str, Group] = {}
+    for node in graph.nodes:
+        if not isinstance(node.op, Add):
+            continue
+        a, b = node.inputs
+        for name, other in sorted(((a, b), (b, a)), key=lambda pair: -order.get(pair[0], -1)):
+            conv = producers.get(name)
+            if conv and isinstance(conv.op, Conv2d) and uses[name] == 1 and conv.name not in taken:
+                taken[node.name] = taken[conv.name] = Group((conv, node), other)
+                break
+    groups: list[Group] = []
+    for node in graph.nodes:
+        group = taken.get(node.name)
+        if group is None:
+            groups.append(Group((node,), node.inputs[1] if isinstance(node.op, Add) else None))
+        elif node is group.nodes[-1]:
+            groups.append(group)
+    return groups
+
+
+def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec) -> set[int]:
+    """Steps whose maps do not all fit into SRAM when every map of the network stays whole."""
+    where = {name: Memory.SRAM for name in graph.tensors}
+    where |= dict.fromkeys((*graph.inputs, *graph.outputs), Memory.HOST)
+    live = resident_bytes(graph, groups, where)
+    found: set[int] = set()
+    for step, group in enumerate(groups):
+        least = min(c.workspace_bytes for c in tilings(group, where, spec))
+        if live[step] + least > spec.sram_bytes:
+            found.add(step)
+    return found
+
+
+def _fuse_chains(graph: Graph, groups: list[Group], crowded: set[int], spec: EngineSpec) -> list[Group]:
+    uses = _use_counts(graph)
+    found: list[Group] = []
+    step = 0
+    while step < len(groups):
+        length = next((n for n in (3, 2) if _is_bottleneck(groups[step : step + n], n, uses)), 1)
+        if length > 1 and any(step + k in crowded for k in range(length)):
+            joined = _join(groups[step : step + length])
+            if _runs(joined, spec):
+                found.append(joined)
+                step += length
+                continue
+        found.append(groups[step])
+        step += 1
+    return found
+
+
+def _is_bottleneck(groups: list[Group], length: int, uses: dict[str, int]) -> bool:
+    """Expand or k×k, then depthwise, then project; or k×k or depthwise, then project."""
+    if len(groups) < length:
+        return False
+    convs = [group.nodes[0].op for group in groups]
+    linked = all(b.input == a.output and uses[a.output] == 1 for a, b in zip(groups, groups[1:], strict=False))
+    lone = all(len(group.nodes) == 1 for group in groups[:-1])
+    if not (linked and lone and all(isinstance(op, Conv2d) for op in convs)):
+        return False
+    depthwise = [isinstance(op, Conv2d) and op.depthwise for op in convs]
+    last = convs[-1]
+    projects = isinstance(last, Conv2d) and last.window.taps == 1 and not last.depthwise
+    return projects and depthwise in ([False, True, False], [False, False], [True, False])
+
+
+def _join(groups: list[Group]) -> Group:
+    return Group(tuple(node for group in groups for node in group.nodes), groups[-1].second)
+
+
+def _runs(group: Group, spec: EngineSpec) -> bool:
+    """True when the chain has a tiling at all, even with every outer map in DRAM."""
+    second = Memory.DRAM if group.second else None
+    try:
+        candidates(Subgraph(group.ops, Memory.DRAM, Memory.DRAM, second), spec)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def tilings(group: Group, where: dict[str, Memory], spec: EngineSpec) -> tuple[Candidate, ...]:
+    """`candidates` of the group's subgraph; a refusal names the group."""
+    try:
+        return candidates(group.subgraph(where), spec)
+    except UnsupportedError as error:
+        raise UnsupportedError(error.what, where=f"node {group.label!r}", hint="it can run on the CPU instead") from error
+
+
+def _use_counts(graph: Graph) -> dict[str, int]:
+    """How often each tensor is read; a graph output counts as one reader more."""
+    uses: dict[str, int] = defaultdict(int)
+    for node in graph.nodes:
+        for name in node.inputs:
+            uses[name] += 1
+    for name in graph.outputs:
+        uses[name] += 1
+    return uses
+
+
+def lifetimes(graph: Graph, groups: list[Group] | tuple[Group, ...]) -> dict[str, tuple[int, int]]:
+    """First and last step at which each tensor that passes between groups must exist."""
+    spans: dict[str, tuple[int, int]] = {}
+    for step, group in enumerate(groups):
+        for name in group.reads:
+            first, _ = spans.get(name, (0, step))
+            spans[name] = (first, step)
+        spans[group.output] = (step, step)
+    return spans
+
+
+def resident_bytes(graph: Graph, groups: list[Group] | tuple[Group, ...], where: dict[str, Memory]) -> list[int]:
+    """Bytes of the maps in SRAM at each step. An output that replaces a dying operand takes no room of its own."""
+    live = [0] * len(groups)
+    spans = lifetimes(graph, groups)
+    for name, (first, last) in spans.items():
+        if where[name] is not Memory.SRAM:
+            continue
+        start = first + 1 if in_place_operand(groups[first], first, spans, where) and groups[first].output == name else first
+        for step in range(start, last + 1):
+            live[step] += graph.tensors[name].size_bytes
+    return live
+
+
+def in_place_operand(group: Group, step: int, spans: dict[str, tuple[int, int]], where: dict[str, Memory]) -> str | None:
+    """The operand whose memory the output of `group` may overwrite element by element, if any.
+
+    The second operand of an addition, and the input of a requantisation, are read exactly where the output is
+    written. A residual that is also the input of a convolution is safe only in a chain that
+    begins with a 1×1 convolution: such a chain has read every row before it writes it.
+    """
+    if where[group.output] is not Memory.SRAM:
+        return None
+    first = group.ops[0]
+    names = [group.second] if group.second else []
+    if isinstance(first, Add | Requantise):
+        names = list(group.reads)
+    for name in names:
+        reread = isinstance(first, Conv2d) and name == group.input
+        streams = len(group.ops) > 1 and isinstance(first, Conv2d) and first.window.taps == 1
+        if where[name] is Memory.SRAM and spans[name][1] == step and (not reread or streams):
+            return name
+    return None

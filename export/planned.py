@@ -1,0 +1,51 @@
+"""The value that planning produces and lowering consumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..kernels.kernel import Buffer, weight_bytes
+from ..kernels.search import Candidate
+from ..kernels.subgraph import Memory, Subgraph
+from .partition import Group
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One subgraph with its tiling. `prefetch`: weights load during the step before; `drain`: stores end in the next."""
+
+    group: Group
+    subgraph: Subgraph
+    choice: Candidate
+    prefetch: bool
+    drain: bool
+
+    @property
+    def stores(self) -> bool:
+        return self.subgraph.output is not Memory.SRAM
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(weight_bytes(conv) for conv in self.subgraph.convs)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`addresses` holds SRAM addresses: of resident tensors by name, of buffers by `buffer_name`."""
+
+    steps: tuple[PlannedStep, ...]
+    where: dict[str, Memory]
+    addresses: dict[str, int]
+    sram_bytes: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weight records, as they lie in DRAM."""
+        return sum(step.weight_bytes for step in self.steps)
+
+    def spilled(self) -> list[str]:
+        return [name for name, memory in self.where.items() if memory is Memory.DRAM]
+
+
+def buffer_name(step: int, buffer: Buffer) -> str:
+    return f"{step}/{buffer.name}"

@@ -1,0 +1,65 @@
+"""Which kernel runs a subgraph, and its tilings ranked by closed-form cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..common.errors import UnsupportedError
+from ..common.registry import Registry
+from ..targets.spec import EngineSpec
+from .kernel import Buffer, Estimate, Kernel, Tiling
+from .subgraph import Kind, Subgraph
+
+kernels: Registry[Kernel] = Registry("kernel")
+
+
+def _register() -> None:
+    from .chain import ChainKernel
+    from .conv import ConvKernel
+    from .vector import VectorKernel
+
+    conv, chain, vector = ConvKernel(), ChainKernel(), VectorKernel()
+    for kind in (Kind.CONV2D, Kind.DEPTHWISE, Kind.LINEAR):
+        kernels.add(kind, conv)
+    for kind in (Kind.FUSED_BOTTLENECK, Kind.INVERTED_BOTTLENECK):
+        kernels.add(kind, chain)
+    for kind in (Kind.ADD, Kind.POOL, Kind.REQUANTISE):
+        kernels.add(kind, vector)
+
+
+_register()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tiling with what it costs: closed-form cycles and SRAM beside the resident tensors."""
+
+    tiling: Tiling
+    estimate: Estimate
+    buffers: tuple[Buffer, ...]
+
+    @property
+    def workspace_bytes(self) -> int:
+        return sum(buffer.size_bytes for buffer in self.buffers)
+
+
+@lru_cache(maxsize=200_000)
+def candidates(subgraph: Subgraph, spec: EngineSpec) -> tuple[Candidate, ...]:
+    """Every legal tiling that some SRAM of this engine could hold, cheapest first; ties favour less memory.
+
+    Raises:
+        UnsupportedError: not even the smallest tile fits an empty SRAM.
+    """
+    kernel = kernels.get(subgraph.kind)
+    found = [
+        Candidate(tiling, kernel.estimate(subgraph, spec, tiling), kernel.buffers(subgraph, spec, tiling))
+        for tiling in kernel.space(subgraph, spec)
+    ]
+    fitting = [c for c in found if c.workspace_bytes <= spec.sram_bytes]
+    if not fitting:
+        least = min(c.workspace_bytes for c in found)
+        raise UnsupportedError(
+            f"the smallest tile of this {subgraph.kind} takes {least} bytes of SRAM; {spec.name} has {spec.sram_bytes}"
+        )
+    return tuple(sorted(fitting, key=lambda c: (c.estimate.cycles, c.workspace_bytes)))

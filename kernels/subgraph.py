@@ -1,0 +1,110 @@
+"""`Subgraph`: the unit that the compiler places as one piece. Canonical, hashable, free of names and weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from ..common.errors import ConfigError, UnsupportedError
+from ..common.files import stable_hash
+from .ops import Add, Conv2d, Op, Pool2d, Requantise, Window
+
+
+class Memory(StrEnum):
+    """Where a tensor lives. HOST is DRAM in the host's channel-major order, DRAM in the engine's own order."""
+
+    SRAM = "sram"
+    DRAM = "dram"
+    HOST = "host"
+
+
+class Kind(StrEnum):
+    """What a report calls a subgraph; one kernel implements each kind."""
+
+    CONV2D = "conv2d"
+    DEPTHWISE = "depthwise"
+    LINEAR = "linear"
+    FUSED_BOTTLENECK = "fused_bottleneck"
+    INVERTED_BOTTLENECK = "inverted_bottleneck"
+    ADD = "add"
+    POOL = "pool"
+    REQUANTISE = "requantise"
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """One operator, or a chain of convolutions whose intermediate maps never exist as a whole.
+
+    `second` is the other operand of an addition: of a lone `Add`, or of the residual addition that
+    the output stage of the last convolution performs.
+    """
+
+    ops: tuple[Op, ...]
+    input: Memory
+    output: Memory
+    second: Memory | None = None
+
+    def __post_init__(self) -> None:
+        for before, after in zip(self.ops, self.ops[1:], strict=False):
+            if before.output != after.input:
+                raise UnsupportedError(f"chain breaks between {before.output} and {after.input}")
+        if len(self.ops) > 1 and not all(isinstance(op, Conv2d) for op in self.ops):
+            raise UnsupportedError("only convolutions can be chained")
+
+    @property
+    def kind(self) -> Kind:
+        first = self.ops[0]
+        if len(self.ops) > 1:
+            fused = not any(isinstance(op, Conv2d) and op.depthwise for op in self.ops)
+            return Kind.FUSED_BOTTLENECK if fused else Kind.INVERTED_BOTTLENECK
+        if isinstance(first, Conv2d):
+            if first.depthwise:
+                return Kind.DEPTHWISE
+            return Kind.LINEAR if first.input[:2] == first.output[:2] == (1, 1) else Kind.CONV2D
+        return {Add: Kind.ADD, Pool2d: Kind.POOL, Requantise: Kind.REQUANTISE}[type(first)]
+
+    @property
+    def convs(self) -> tuple[Conv2d, ...]:
+        return tuple(op for op in self.ops if isinstance(op, Conv2d))
+
+    @property
+    def macs(self) -> int:
+        return sum(op.macs for op in self.ops)
+
+    @property
+    def streams(self) -> bool:
+        """True when a feature map passes through DRAM, so that rows are moved stripe by stripe."""
+        return any(m not in (None, Memory.SRAM) for m in (self.input, self.output, self.second))
+
+    def as_dict(self) -> dict[str, Any]:
+        ops = [{"op": type(op).__name__, **asdict(op)} for op in self.ops]
+        return {"ops": ops, "input": self.input, "output": self.output, "second": self.second}
+
+    def digest(self) -> str:
+        """Stable across processes; the key of measurements and tilings."""
+        return stable_hash(self.as_dict())
+
+
+def subgraph_from_dict(value: dict[str, Any]) -> Subgraph:
+    """The inverse of `Subgraph.as_dict`."""
+    second = value["second"]
+    return Subgraph(
+        tuple(_op(dict(op)) for op in value["ops"]),
+        Memory(value["input"]),
+        Memory(value["output"]),
+        Memory(second) if second is not None else None,
+    )
+
+
+def _op(value: dict[str, Any]) -> Op:
+    name = value.pop("op")
+    kinds: dict[str, type[Op]] = {"Conv2d": Conv2d, "Pool2d": Pool2d, "Add": Add, "Requantise": Requantise}
+    if name not in kinds:
+        raise ConfigError(f"unknown operator {name!r} in a subgraph", hint=f"known: {', '.join(kinds)}")
+    for key in ("input", "output"):
+        if key in value:
+            value[key] = tuple(value[key])
+    if "window" in value:
+        value["window"] = Window(**value["window"])
+    return kinds[name](**value)
