@@ -86,9 +86,7 @@ class UnknownNameError(LanefitError, KeyError):
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
-        super().__init__(
-            f"unknown {kind} {name!r}", where=where, hint=f"{hint}known: {', '.join(names) or 'none'}"
-        )
+        super().__init__(f"unknown {kind} {name!r}", where=where, hint=f"{hint}known: {', '.join(names) or 'none'}")
 
 
 class BudgetError(LanefitError, RuntimeError):

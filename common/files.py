@@ -25,7 +25,9 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         Path(name).unlink(missing_ok=True)
         raise InputError(
-            f"cannot write {path.name}: {error.strerror}", where=str(path), hint="free some space or choose another folder"
+            f"cannot write {path.name}: {error.strerror}",
+            where=str(path),
+            hint="free some space or choose another folder",
         ) from error
 
 

@@ -112,7 +112,10 @@ def network_lower_bound(planned: Plan, spec: EngineSpec) -> float:
     over the network."""
     array = sum(array_lower_bound(step, spec) for step in planned.steps)
     vector = sum(
-        prod(op.output) / spec.vector_lanes for step in planned.steps if not step.subgraph.convs for op in step.subgraph.ops
+        prod(op.output) / spec.vector_lanes
+        for step in planned.steps
+        if not step.subgraph.convs
+        for op in step.subgraph.ops
     )
     ports: dict[str, int] = {}
     for step in planned.steps:
@@ -125,7 +128,10 @@ def network_lower_bound(planned: Plan, spec: EngineSpec) -> float:
 
 def _maps(step: PlannedStep) -> list[tuple[str, Memory, tuple[int, int, int]]]:
     first, last = step.subgraph.ops[0], step.subgraph.ops[-1]
-    maps = [(step.group.input, step.subgraph.input, first.input), (step.group.output, step.subgraph.output, last.output)]
+    maps = [
+        (step.group.input, step.subgraph.input, first.input),
+        (step.group.output, step.subgraph.output, last.output),
+    ]
     if step.group.second and step.subgraph.second:
         maps.append((step.group.second, step.subgraph.second, last.output))
     return maps

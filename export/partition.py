@@ -154,7 +154,9 @@ def tilings(group: Group, where: dict[str, Memory], spec: EngineSpec) -> tuple[C
     try:
         return candidates(group.subgraph(where), spec)
     except UnsupportedError as error:
-        raise UnsupportedError(error.what, where=f"node {group.label!r}", hint="it can run on the CPU instead") from error
+        raise UnsupportedError(
+            error.what, where=f"node {group.label!r}", hint="it can run on the CPU instead"
+        ) from error
 
 
 def _use_counts(graph: Graph) -> dict[str, int]:
@@ -186,13 +188,19 @@ def resident_bytes(graph: Graph, groups: list[Group] | tuple[Group, ...], where:
     for name, (first, last) in spans.items():
         if where[name] is not Memory.SRAM:
             continue
-        start = first + 1 if in_place_operand(groups[first], first, spans, where) and groups[first].output == name else first
+        start = (
+            first + 1
+            if in_place_operand(groups[first], first, spans, where) and groups[first].output == name
+            else first
+        )
         for step in range(start, last + 1):
             live[step] += graph.tensors[name].size_bytes
     return live
 
 
-def in_place_operand(group: Group, step: int, spans: dict[str, tuple[int, int]], where: dict[str, Memory]) -> str | None:
+def in_place_operand(
+    group: Group, step: int, spans: dict[str, tuple[int, int]], where: dict[str, Memory]
+) -> str | None:
     """The operand whose memory the output of `group` may overwrite element by element, if any.
 
     The second operand of an addition, and the input of a requantisation, are read exactly where the output is

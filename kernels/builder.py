@@ -245,7 +245,9 @@ class Builder:
         return number
 
 
-_UNCLIPPED: dict[str, Value | int] = {f"{name}{d}": value for d in range(3) for name, value in (("origin", 0), ("limit", NO_LIMIT))}
+_UNCLIPPED: dict[str, Value | int] = {
+    f"{name}{d}": value for d in range(3) for name, value in (("origin", 0), ("limit", NO_LIMIT))
+}
 
 
 def _counters(values: list[int]) -> _Counters:

@@ -109,7 +109,9 @@ class ChainKernel:
         chain = stages(subgraph.convs, tiling.rows)
         last = chain[-1].conv
         stripes = ceil_div(last.output[0], tiling.rows)
-        compute = sum(_stage_cycles(s, stripes, spec, residual=s is chain[-1] and subgraph.second is not None) for s in chain)
+        compute = sum(
+            _stage_cycles(s, stripes, spec, residual=s is chain[-1] and subgraph.second is not None) for s in chain
+        )
         weights = sum(dma_work(spec, 1, weight_bytes(s.conv), 1).cycles + spec.issue_cycles for s in chain)
         in_h, in_w, in_c = chain[0].conv.input
         load = map_cycles(spec, subgraph.input, (min(chain[0].input_rows(chain[0].rows), in_h), in_w, in_c), in_c)
@@ -123,7 +125,9 @@ class ChainKernel:
 
 
 class _ChainEmitter:
-    def __init__(self, builder: Builder, kernel: ChainKernel, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
+    def __init__(
+        self, builder: Builder, kernel: ChainKernel, subgraph: Subgraph, tiling: Tiling, operands: Operands
+    ) -> None:
         self.b, self.o, self.rows = builder, operands, tiling.rows
         self.chain = stages(subgraph.convs, tiling.rows)
         self.rings: dict[str, Ring] = {}
@@ -150,7 +154,9 @@ class _ChainEmitter:
             return
         if "prologue" in self.rings:
             row0 = -first.conv.window.pad_h
-            slot = self.b.load(self.rings["prologue"], **rows_transfer(self.o.input, row0, first.input_rows(first.prologue)))
+            slot = self.b.load(
+                self.rings["prologue"], **rows_transfer(self.o.input, row0, first.input_rows(first.prologue))
+            )
             source = tile_view("in", slot, first.conv.input[1:], row0=row0)
         else:
             source = resident_view("in", self.o.input.address, self.o.input.shape)

@@ -259,5 +259,3 @@ def map_cycles(spec: EngineSpec, memory: Memory | None, tile: tuple[int, int, in
     else:
         work = dma_work(spec, rows * cols, chans, rows * cols)
     return work.cycles + spec.issue_cycles
-
-

@@ -107,7 +107,10 @@ def _check_window(op: Conv2d | Pool2d) -> None:
     if min(*op.input, *op.output) < 1:
         raise UnsupportedError(f"empty map: {op.input} to {op.output}")
     for axis, (kernel, stride, pad) in enumerate(
-        ((op.window.kernel_h, op.window.stride_h, op.window.pad_h), (op.window.kernel_w, op.window.stride_w, op.window.pad_w))
+        (
+            (op.window.kernel_h, op.window.stride_h, op.window.pad_h),
+            (op.window.kernel_w, op.window.stride_w, op.window.pad_w),
+        )
     ):
         if kernel < 1 or stride < 1 or not 0 <= pad < kernel:
             raise UnsupportedError(f"window {op.window} needs kernel >= 1, stride >= 1 and 0 <= padding < kernel")

@@ -27,7 +27,9 @@ def rescale_operands(scale: float) -> tuple[int, int]:
     return multiplier, shift
 
 
-def add_operands(scale_a: float, scale_b: float, scale_out: float) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+def add_operands(
+    scale_a: float, scale_b: float, scale_out: float
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """RESCALE operands of both inputs and of the sum of an int8 addition (TOSA 1.0 ADD on rescaled int32)."""
     twice = 2 * max(scale_a, scale_b)
     unit = 2.0**ADD_HEADROOM_BITS

@@ -49,7 +49,11 @@ class VectorKernel:
         stripe = tiling.rows * op.output[1] * tiling.channels
         found: list[Buffer] = []
         if subgraph.input is not Memory.SRAM:
-            rows = min(_window_rows(subgraph, tiling.rows), op.input[0]) if depth == 1 else _window_rows(subgraph, tiling.rows)
+            rows = (
+                min(_window_rows(subgraph, tiling.rows), op.input[0])
+                if depth == 1
+                else _window_rows(subgraph, tiling.rows)
+            )
             found.append(Buffer("input", Role.INCOMING, rows * op.input[1] * tiling.channels, depth))
         if subgraph.second not in (None, Memory.SRAM):
             found.append(Buffer("second", Role.INCOMING, stripe, depth))
@@ -77,8 +81,7 @@ class VectorKernel:
 
     def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
         rings = {
-            b.name: open_ring(builder, b, operands, Unit.VECTOR)
-            for b in self.buffers(subgraph, builder.spec, tiling)
+            b.name: open_ring(builder, b, operands, Unit.VECTOR) for b in self.buffers(subgraph, builder.spec, tiling)
         }
         height, _, channels = subgraph.ops[0].output
         with builder.loop(ceil_div(height, tiling.rows)) as r, builder.loop(ceil_div(channels, tiling.channels)) as c:

@@ -33,7 +33,15 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def conv_work(
-    spec: EngineSpec, rows: int, cols: int, channels: int, channels_in: int, taps: int, *, depthwise: bool, residual: bool
+    spec: EngineSpec,
+    rows: int,
+    cols: int,
+    channels: int,
+    channels_in: int,
+    taps: int,
+    *,
+    depthwise: bool,
+    residual: bool,
 ) -> Work:
     """Work of CONV / CONV_ADD on `rows` × `cols` × `channels` outputs; `taps` = kernel_h × kernel_w."""
     if not (rows and cols and channels):

@@ -84,10 +84,14 @@ class EngineSpec:
         if self.dram_latency_cycles < 0 or self.issue_cycles < 0:
             problems.append("dram_latency_cycles and issue_cycles must not be negative")
         if self.depthwise_taps > self.input_lanes:
-            problems.append(f"depthwise_taps {self.depthwise_taps} exceed input_lanes {self.input_lanes} that serve them")
+            problems.append(
+                f"depthwise_taps {self.depthwise_taps} exceed input_lanes {self.input_lanes} that serve them"
+            )
         one_block = 4 * self.output_lanes * self.positions_h * self.positions_w
         if self.accumulator_bytes < one_block:
-            problems.append(f"accumulator_bytes {self.accumulator_bytes} hold less than one int32 micro-block, {one_block}")
+            problems.append(
+                f"accumulator_bytes {self.accumulator_bytes} hold less than one int32 micro-block, {one_block}"
+            )
         if self.sram_bytes % self.sram_banks:
             problems.append(f"sram_bytes {self.sram_bytes} do not divide into sram_banks {self.sram_banks}")
         if self.sram_bytes_per_cycle < self.dram_bytes_per_cycle:
@@ -130,7 +134,9 @@ def spec_from_dict(values: dict[str, Any], *, where: str = "") -> EngineSpec:
             raise ConfigError(f"{key} must be {wanted}, got {value!r}", where=where)
     missing = [n for n, f in known.items() if n not in values and f.default is f.default_factory]  # both MISSING
     if missing:
-        raise ConfigError(f"missing {', '.join(missing)}", where=where, hint="see `lanefit info TARGET` for a complete one")
+        raise ConfigError(
+            f"missing {', '.join(missing)}", where=where, hint="see `lanefit info TARGET` for a complete one"
+        )
     return EngineSpec(**{k: float(v) if str(known[k].type) == "float" else v for k, v in values.items()})
 
 

@@ -1,0 +1,190 @@
+"""Random quantised graphs: the material of equality tests and benchmarks, also for kernels from elsewhere.
+
+Every graph is a pure function of the generator it is given. Scales are drawn so that outputs fill
+the int8 range and saturate now and then; zero points, clamps, strides, paddings and odd shapes are
+all drawn, since that is where kernels break.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
+from ..targets.spec import EngineSpec
+from .graph import ConvConstants, Graph, Node, Quantisation, Tensor
+
+
+@dataclass(slots=True)
+class GraphBuilder:
+    """Grows a graph node by node, drawing weights and quantisation from `rng`."""
+
+    rng: np.random.Generator
+    nodes: list[Node] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    constants: dict[str, ConvConstants] = field(default_factory=dict)
+
+    def tensor(self, name: str, shape: Shape, scale: float) -> str:
+        host = (shape[2],) if shape[:2] == (1, 1) else (shape[2], *shape[:2])
+        self.tensors[name] = Tensor(name, shape, Quantisation(scale, int(self.rng.integers(-128, 128))), host)
+        return name
+
+    def add_node(self, op: Op, *inputs: str) -> str:
+        name = f"{type(op).__name__.lower()}{len(self.nodes)}"
+        scale = self._output_scale(name, op, inputs)
+        output = self.tensor(f"{name}:0", op.output, scale)
+        if isinstance(op, Pool2d) and op.maximum:
+            self.tensors[output] = replace(self.tensors[output], quantisation=self.tensors[inputs[0]].quantisation)
+        low, high = sorted(int(v) for v in self.rng.integers(-128, 128, 2))
+        clamp = (low, high) if self.rng.random() < 0.3 and high - low > 100 else (-128, 127)
+        self.nodes.append(Node(name, op, inputs, output, clamp))
+        return output
+
+    def _output_scale(self, name: str, op: Op, inputs: tuple[str, ...]) -> float:
+        source = self.tensors[inputs[0]].quantisation.scale
+        if not isinstance(op, Conv2d):
+            return source * float(self.rng.uniform(0.5, 2.0))
+        depth = 1 if op.depthwise else op.input[2]
+        window, count = op.window, op.output[2]
+        scales = self.rng.uniform(0.002, 0.02, count)
+        shape = (count, window.kernel_h, window.kernel_w, depth)
+        weights = self.rng.integers(-127, 128, shape).astype(np.int8)
+        bias = self.rng.integers(-20_000, 20_000, count).astype(np.int32)
+        self.constants[name] = ConvConstants(weights, bias, scales)
+        return source * 0.01 * 73 * 74 * float(np.sqrt(depth * window.taps)) / 60
+
+    def graph(self, outputs: tuple[str, ...]) -> Graph:
+        inputs = tuple(n for n in self.tensors if all(n != node.output for node in self.nodes))
+        return Graph(tuple(self.nodes), self.tensors, inputs, outputs, self.constants)
+
+
+def random_graph(rng: np.random.Generator, *, max_ops: int = 6) -> Graph:
+    """A graph of 1 to `max_ops` operators: convolutions, bottlenecks with residuals, pools, additions, a linear head."""
+    build = GraphBuilder(rng)
+    shape = (int(rng.integers(1, 20)), int(rng.integers(1, 20)), int(rng.choice([1, 2, 3, 5, 8, 13, 16, 17, 24, 33])))
+    current = build.tensor("input", shape, float(rng.uniform(0.01, 0.1)))
+    budget = int(rng.integers(1, max_ops + 1))
+    while len(build.nodes) < budget:
+        current = _grow(build, current)
+    if rng.random() < 0.25:
+        current = _head(build, current)
+    outputs = (current,)
+    if rng.random() < 0.15 and len(build.nodes) > 1:  # a map that leaves the region and is used inside as well
+        outputs = (*outputs, str(rng.choice([n.output for n in build.nodes[:-1]])))
+    return build.graph(tuple(dict.fromkeys(outputs)))
+
+
+def random_spec(rng: np.random.Generator, presets: list[EngineSpec]) -> EngineSpec:
+    """One of `presets`, half of the time with little SRAM, so that maps spill, stream and chain."""
+    spec = presets[int(rng.integers(len(presets)))]
+    if rng.random() < 0.5:
+        return spec
+    small = int(rng.choice([4, 6, 8, 12, 16, 24, 48])) * 1024
+    return replace(spec, name=f"{spec.name}-{small // 1024}k", sram_bytes=small)
+
+
+def random_inputs(rng: np.random.Generator, graph: Graph, batch: int) -> dict[str, NDArray[np.int8]]:
+    """int8 arrays (batch, H, W, C) for every graph input, extremes included."""
+    return {n: rng.integers(-128, 128, (batch, *graph.tensors[n].shape)).astype(np.int8) for n in graph.inputs}
+
+
+def _grow(build: GraphBuilder, current: str) -> str:
+    rng, shape = build.rng, build.tensors[current].shape
+    match rng.choice(["conv", "point", "depthwise", "ibn", "fused", "pool", "add", "requantise", "strided"]):
+        case "conv":
+            return _conv(build, current, _channels(rng), int(rng.choice([2, 3, 5])), 1)
+        case "strided":
+            return _conv(build, current, _channels(rng), 3, int(rng.choice([2, 3])))
+        case "point":
+            return _conv(build, current, _channels(rng), 1, int(rng.choice([1, 1, 2])))
+        case "depthwise":
+            return _conv(build, current, shape[2], int(rng.choice([3, 5])), int(rng.choice([1, 2])), depthwise=True)
+        case "ibn":
+            return _bottleneck(build, current, fused=False)
+        case "fused":
+            return _bottleneck(build, current, fused=True)
+        case "pool":
+            return _pool(build, current)
+        case "add":
+            same = [n for n, t in build.tensors.items() if t.shape == shape]
+            return build.add_node(Add(shape), *rng.permutation([current, str(rng.choice(same))]).tolist())
+        case _:
+            return build.add_node(Requantise(shape), current)
+
+
+def _channels(rng: np.random.Generator) -> int:
+    return int(rng.choice([1, 3, 4, 8, 12, 16, 17, 31, 32, 40]))
+
+
+def _conv(build: GraphBuilder, source: str, channels: int, kernel: int, stride: int, *, depthwise: bool = False) -> str:
+    shape = build.tensors[source].shape
+    window = _window(build.rng, shape, kernel, stride)
+    if window is None:
+        return build.add_node(Requantise(shape), source)
+    size, op_window = window
+    return build.add_node(Conv2d(shape, (*size, channels), op_window, depthwise), source)
+
+
+def _window(rng: np.random.Generator, shape: Shape, kernel: int, stride: int) -> tuple[tuple[int, int], Window] | None:
+    """Output size and window; leading and trailing padding are drawn independently, as TensorFlow's SAME needs."""
+    sizes: list[int] = []
+    pads: list[int] = []
+    for extent in shape[:2]:
+        before, after = (int(v) for v in rng.integers(0, (kernel + 1) // 2 + 1, 2))
+        before = min(before, kernel - 1)
+        out = (extent + before + after - kernel) // stride + 1
+        if extent + before < kernel or out < 1 or (out - 1) * stride - before >= extent:
+            return None
+        sizes.append(out)
+        pads.append(before)
+    return (sizes[0], sizes[1]), Window(kernel, kernel, stride, stride, *pads)
+
+
+def _bottleneck(build: GraphBuilder, source: str, *, fused: bool) -> str:
+    rng, shape = build.rng, build.tensors[source].shape
+    wide = shape[2] * int(rng.choice([2, 3, 4]))
+    kernel, stride = int(rng.choice([3, 5])), int(rng.choice([1, 1, 2]))
+    out = shape[2] if stride == 1 and rng.random() < 0.7 else _channels(rng)
+    if fused:
+        inner = _same(build, source, wide, kernel, stride)
+    else:
+        inner = _same(build, _same(build, source, wide, 1, 1), wide, kernel, stride, depthwise=True)
+    result = _same(build, inner, out, 1, 1)
+    if build.tensors[result].shape == shape:
+        return build.add_node(Add(shape), *rng.permutation([source, result]).tolist())
+    return result
+
+
+def _same(build: GraphBuilder, source: str, channels: int, kernel: int, stride: int, *, depthwise: bool = False) -> str:
+    height, width, _ = shape = build.tensors[source].shape
+    size = (-(-height // stride), -(-width // stride), channels)
+    pad = kernel // 2
+    return build.add_node(Conv2d(shape, size, Window(kernel, kernel, stride, stride, pad, pad), depthwise), source)
+
+
+def _pool(build: GraphBuilder, source: str) -> str:
+    rng, shape = build.rng, build.tensors[source].shape
+    if rng.random() < 0.4:
+        whole = Window(shape[0], shape[1])
+        return build.add_node(Pool2d(shape, (1, 1, shape[2]), whole, maximum=bool(rng.random() < 0.3)), source)
+    window = _window(rng, shape, int(rng.choice([2, 3])), int(rng.choice([1, 2])))
+    maximum = bool(rng.random() < 0.5)
+    if window is None or (not maximum and (window[1].pad_h or window[1].pad_w or _overhangs(shape, window))):
+        return build.add_node(Requantise(shape), source)
+    return build.add_node(Pool2d(shape, (*window[0], shape[2]), window[1], maximum), source)
+
+
+def _overhangs(shape: Shape, window: tuple[tuple[int, int], Window]) -> bool:
+    (rows, cols), w = window
+    return (rows - 1) * w.stride_h + w.kernel_h > shape[0] or (cols - 1) * w.stride_w + w.kernel_w > shape[1]
+
+
+def _head(build: GraphBuilder, source: str) -> str:
+    shape = build.tensors[source].shape
+    if prod(shape[:2]) > 1:
+        source = build.add_node(Pool2d(shape, (1, 1, shape[2]), Window(shape[0], shape[1]), maximum=False), source)
+    classes = int(build.rng.integers(2, 40))
+    return build.add_node(Conv2d((1, 1, shape[2]), (1, 1, classes), Window(1, 1)), source)
