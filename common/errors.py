@@ -5,7 +5,8 @@ LanefitError
 │   ├── ConfigError                             a TOML/JSON file or an option
 │   ├── SpecError                               an engine description contradicts itself
 │   ├── ModelError                              an ONNX file, graph or tensor
-│   └── PackageError                            a package or program file is damaged or foreign
+│   ├── PackageError                            a package or program file is damaged or foreign
+│   └── EstimatorError                          a measurement store or estimator is damaged, foreign or unfit
 ├── UnknownNameError (KeyError)        exit 2   a name that no registry knows; lists the known ones
 ├── UnsupportedError (ValueError)      exit 2   understood, but no rule covers it; names rule and value
 ├── BudgetError (RuntimeError)         exit 1   ran, verdict negative
@@ -71,6 +72,10 @@ class ModelError(InputError):
 
 class PackageError(InputError):
     code = "package"
+
+
+class EstimatorError(InputError):
+    code = "estimator"
 
 
 class UnsupportedError(LanefitError, ValueError):
