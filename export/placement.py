@@ -1,0 +1,236 @@
+"""Which operators the engine takes, as rules. The sentence under each rule is what the user reads when it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from ..common.errors import UnsupportedError
+from .onnx_model import DEQUANTISE, QUANTISE, attribute
+from .sites import LINEAR, Site, clip_bounds, map_shape, stored_quantisation
+from .translate import translate
+
+Where: TypeAlias = Literal["engine", "cpu"]
+Rule: TypeAlias = Callable[[Site], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one ONNX operator runs; on the CPU with the rule that refused it and the offending value."""
+
+    node: str
+    op_type: str
+    where: Where
+    rule: str | None = None
+    value: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        return "" if self.rule is None else sentence(self.rule)
+
+    def as_dict(self) -> dict[str, str | None]:
+        return {**asdict(self), "sentence": self.sentence or None}
+
+
+def refusal(site: Site) -> tuple[str, str] | None:
+    """Name and offending value of the first rule that refuses the site; None when the engine takes it."""
+    for rule in (operator, *_OPERATORS.get(site.node.op_type, ())):
+        value = rule(site)
+        if value is not None:
+            return rule_name(rule), value
+    return None
+
+
+def operator(site: Site) -> str | None:
+    """The engine executes convolutions, linear layers, additions, pooling, Relu, Clip and changes of scale."""
+    return None if site.node.op_type in _OPERATORS else site.node.op_type
+
+
+def quantised_input(site: Site) -> str | None:
+    """Activations come from int8 tensors with one constant scale and zero point, the same wherever they are used."""
+    for name, stored in zip(site.node.input, site.inputs, strict=False):
+        if stored is None:
+            return f"{name} is a float tensor"
+        if stored_quantisation(site.index, stored) is None:
+            return f"{stored} is {site.index.dtype(stored)} or has several scales"
+    return None
+
+
+def quantised_output(site: Site) -> str | None:
+    """The result goes, through Relu and Clip at most, into one QuantizeLinear to int8 with one constant scale."""
+    if site.quantise is None:
+        return f"{site.node.output[0]} is used as float"
+    params = site.output_params
+    if params is None or not params.per_tensor:
+        return f"{site.output} has no single constant scale"
+    return (
+        None
+        if params.dtype == np.int8 and stored_quantisation(site.index, site.output)
+        else f"{site.output} is {params.dtype}"
+    )
+
+
+def map_shapes(site: Site) -> str | None:
+    """Activations are vectors (1, C) or feature maps (1, C, H, W)."""
+    for name in (*site.stored_inputs, site.output):
+        shape = site.index.shape(name)
+        if map_shape(shape) is None or shape[0] != 1:
+            return f"{name} {list(shape)}"
+    return None
+
+
+def constant_weights(site: Site) -> str | None:
+    """Weights are int8 constants."""
+    if site.weights is None:
+        return f"{site.node.input[1]} is computed at run time"
+    kind = site.weights.values.dtype
+    return None if kind == np.int8 else f"{site.node.input[1]} is {kind}"
+
+
+def weight_zero_point(site: Site) -> str | None:
+    """Weights are symmetric: their zero point is 0."""
+    assert site.weights is not None
+    zeros = site.weights.params.zero_point
+    return str(int(zeros[zeros != 0][0])) if np.any(zeros) else None
+
+
+def weight_scales(site: Site) -> str | None:
+    """Weights have one scale, or one for each output channel."""
+    assert site.weights is not None
+    params, values = site.weights.params, site.weights.values
+    transposed = site.node.op_type == "MatMul" or (
+        site.node.op_type == "Gemm" and not attribute(site.node, "transB", 0)
+    )
+    axis = 1 if transposed else 0
+    if params.per_tensor or (params.axis % values.ndim == axis and params.scale.size == values.shape[axis]):
+        return None
+    return f"{params.scale.size} scales along axis {params.axis}"
+
+
+def constant_bias(site: Site) -> str | None:
+    """The bias is a constant."""
+    name = site.node.input[2] if len(site.node.input) > 2 else ""
+    source = site.index.producer.get(name)
+    if not name or name in site.index.constants:
+        return None
+    stored = source is not None and source.op_type == DEQUANTISE and source.input[0] in site.index.constants
+    return None if stored and source is not None and site.index.params(source) is not None else name
+
+
+def dilation(site: Site) -> str | None:
+    """Windows are not dilated."""
+    dilations = list(attribute(site.node, "dilations", [1, 1]))
+    return None if all(d == 1 for d in dilations) else str(dilations)
+
+
+def groups(site: Site) -> str | None:
+    """A convolution is dense (one group), or depthwise with as many groups as input and output channels."""
+    count = attribute(site.node, "group", 1)
+    channels = site.index.shape(site.node.input[0])[1]
+    assert site.weights is not None
+    depthwise = count == channels == len(site.weights.values)
+    return None if count == 1 or depthwise else f"{count} groups of {channels} channels"
+
+
+def plain_linear(site: Site) -> str | None:
+    """A linear layer multiplies one vector with a matrix: alpha and beta are 1 and the input is not transposed."""
+    assert site.weights is not None
+    settings = {
+        name: attribute(site.node, name, default) for name, default in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
+    }
+    if settings != {"alpha": 1.0, "beta": 1.0, "transA": 0}:
+        return ", ".join(f"{k}={v}" for k, v in settings.items())
+    ranks = (len(site.index.shape(site.node.input[0])), site.weights.values.ndim)
+    return None if ranks == (2, 2) else f"ranks {ranks[0]} and {ranks[1]}"
+
+
+def same_shapes(site: Site) -> str | None:
+    """Both operands of an addition have one shape."""
+    shapes = [map_shape(site.index.shape(name)) for name in (*site.stored_inputs, site.output)]
+    return None if len(set(shapes)) == 1 else " and ".join(str(list(site.index.shape(n))) for n in site.node.input)
+
+
+def constant_bounds(site: Site) -> str | None:
+    """Bounds of a Clip are constants."""
+    return None if clip_bounds(site.index, site.node) is not None else ", ".join(site.node.input[1:])
+
+
+def spatial_mean(site: Site) -> str | None:
+    """A mean goes over the height and the width of a feature map, and nothing else."""
+    node = site.node
+    axes = attribute(node, "axes")
+    if axes is None and len(node.input) > 1 and node.input[1]:
+        constant = site.index.constants.get(node.input[1])
+        axes = None if constant is None else constant.reshape(-1).tolist()
+    rank = len(site.index.shape(site.stored_inputs[0]))
+    return None if axes is not None and rank == 4 and sorted(a % rank for a in axes) == [2, 3] else f"axes {axes}"
+
+
+def single_result(site: Site) -> str | None:
+    """A pool gives its values only, no indices."""
+    return None if sum(map(bool, site.node.output)) == 1 else str(site.node.output[1])
+
+
+def kernel_limits(site: Site) -> str | None:
+    """Windows, scales and sums lie inside of what the kernels and int32 accumulators can express."""
+    try:
+        translate(site)
+    except UnsupportedError as error:
+        return error.what
+    return None
+
+
+_QUANTISED: tuple[Rule, ...] = (quantised_input, quantised_output, map_shapes)
+_WEIGHTED: tuple[Rule, ...] = (constant_weights, *_QUANTISED, weight_zero_point, weight_scales, constant_bias)
+_OPERATORS: dict[str, tuple[Rule, ...]] = {
+    "Conv": (*_WEIGHTED, dilation, groups, kernel_limits),
+    **{name: (*_WEIGHTED, plain_linear, kernel_limits) for name in sorted(LINEAR)},
+    "Add": (*_QUANTISED, same_shapes, kernel_limits),
+    "MaxPool": (single_result, *_QUANTISED, dilation, kernel_limits),
+    "AveragePool": (*_QUANTISED, dilation, kernel_limits),
+    "GlobalAveragePool": (*_QUANTISED, kernel_limits),
+    "ReduceMean": (*_QUANTISED, spatial_mean, kernel_limits),
+    "Relu": (*_QUANTISED, kernel_limits),
+    "Clip": (*_QUANTISED, constant_bounds, kernel_limits),
+    QUANTISE: (*_QUANTISED, kernel_limits),
+}
+
+
+def border(_: Site) -> str | None:
+    """QuantizeLinear and DequantizeLinear between the engine and float operators run on the CPU."""
+    return None
+
+
+def view(_: Site) -> str | None:
+    """A reshape whose result the CPU reads is done by the CPU."""
+    return None
+
+
+def tiling(_: Site) -> str | None:
+    """The compiler found a tiling of the operator that fits the memories of the engine."""
+    return None
+
+
+_EXPLANATIONS: tuple[Rule, ...] = (border, view, tiling)
+
+
+def rule_name(rule: Rule) -> str:
+    return rule.__name__.replace("_", "-")  # type: ignore[attr-defined]
+
+
+def sentence(name: str) -> str:
+    """What rule `name` demands, as one sentence."""
+    return _RULES[name].__doc__ or ""
+
+
+def support_table() -> Iterator[tuple[str, str, str]]:
+    """(operator, rule, sentence) for every rule that an operator must meet to run on the engine."""
+    for name, rules in _OPERATORS.items():
+        for rule in rules:
+            yield name, rule_name(rule), sentence(rule_name(rule))
+
+
+_RULES = {rule_name(r): r for r in (operator, *_EXPLANATIONS, *(r for rules in _OPERATORS.values() for r in rules))}

@@ -1,0 +1,145 @@
+"""Float ONNX → int8 QDQ ONNX by ONNX Runtime's static quantiser: per channel weights, asymmetric activations.
+
+Only operators that the engine can take are quantised; the others keep their float precision on the CPU.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from ..common.errors import ModelError
+from .onnx_export import quiet
+from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, check_model, copy_of, live_nodes
+
+QUANTISED_OPERATORS = (
+    "Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean",
+    "Flatten", "Reshape", "Squeeze", "Unsqueeze",
+)  # fmt: skip
+Calibration = Iterable[NDArray[np.float32]]
+
+
+def is_quantised(model: ModelProto) -> bool:
+    """Whether the model carries quantise/dequantise pairs, so that it is taken as it is."""
+    return any(node.op_type in (QUANTISE, DEQUANTISE) for node in model.graph.node)
+
+
+def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
+    """The QDQ form of a float model; ranges are the extremes seen over `calibration`.
+
+    `calibration` yields float32 arrays of one sample or a batch, shaped as the only input but for its batch axis.
+    """
+    if is_quantised(model):
+        raise ModelError("the model is quantised already", hint="export it as it is, without calibration data")
+    inputs = GraphIndex(model)
+    if len(inputs.inputs) != 1:
+        raise ModelError(f"the model has inputs {inputs.inputs}; calibration covers one", hint="quantise it beforehand")
+    name = inputs.inputs[0]
+    samples = calibration_samples(calibration, inputs.shape(name))
+    return _tidy(_run_quantiser(model, [{name: sample} for sample in samples]))
+
+
+def calibration_samples(calibration: Calibration, shape: tuple[int, ...]) -> list[NDArray[np.float32]]:
+    """Single samples of `shape` (batch 1) out of arrays and batches; refuses empty, misshapen or non-finite data."""
+    samples: list[NDArray[np.float32]] = []
+    for array in calibration:
+        batch = array.reshape(1, *array.shape) if array.shape == shape[1:] else array
+        if batch.shape[1:] != shape[1:] or batch.dtype != np.float32:
+            got = f"{array.dtype} {array.shape}"
+            raise ModelError(f"calibration data must be float32 (n, {', '.join(map(str, shape[1:]))}), got {got}")
+        if not np.isfinite(batch).all():
+            raise ModelError("calibration data holds NaN or infinity", hint="check the preprocessing")
+        samples.extend(batch[i : i + 1] for i in range(len(batch)))
+    if not samples:
+        raise ModelError("calibration data is empty", hint="give some tens of representative samples")
+    return samples
+
+
+def random_calibration(shape: tuple[int, ...], count: int = 1, seed: int = 0) -> list[NDArray[np.float32]]:
+    """Normal noise in place of data: enough to profile a network, useless for its accuracy."""
+    return [np.random.default_rng(seed).standard_normal((count, *shape[1:]), np.float32)]
+
+
+def _run_quantiser(model: ModelProto, feeds: list[dict[str, NDArray[np.float32]]]) -> ModelProto:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rest = iter(feeds)
+
+        def get_next(self) -> dict:  # an empty one ends the calibration
+            return next(self.rest, {})
+
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "int8.onnx"
+        try:
+            quantize_static(
+                copy_of(model), path, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                op_types_to_quantize=list(QUANTISED_OPERATORS),
+                weight_type=QuantType.QInt8, activation_type=QuantType.QInt8,
+                extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
+            )  # fmt: skip
+            return onnx.load_model(path)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"quantisation failed: {str(error).strip().splitlines()[0]}") from error
+
+
+def _tidy(model: ModelProto) -> ModelProto:
+    """Short names, nodes in depth-first order from the outputs, initialisers sorted: the same bytes every time."""
+    graph = model.graph
+    for node in graph.node:
+        node.name = _short(node.name)
+        node.input[:] = [_short(n) for n in node.input]
+        node.output[:] = [_short(n) for n in node.output]
+    for tensor in graph.initializer:
+        tensor.name = _short(tensor.name)
+    ordered = topological(list(graph.node), [v.name for v in graph.output])
+    initialisers = sorted(graph.initializer, key=lambda t: t.name)
+    del graph.node[:], graph.initializer[:], graph.value_info[:], model.metadata_props[:]
+    graph.node.extend(live_nodes(ordered, [v.name for v in graph.output]))
+    used = {n for node in graph.node for n in node.input}
+    graph.initializer.extend(t for t in initialisers if t.name in used)
+    model.producer_name, model.producer_version = "lanefit", ""
+    check_model(model, where="after quantisation")
+    return model
+
+
+def topological(nodes: list[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that `outputs` need, producers first, in an order that depends on the graph alone."""
+    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    order: list[int] = []
+    done: set[int] = set()
+    stack = [producer[name] for name in reversed(list(outputs)) if name in producer]
+    while stack:
+        number = stack[-1]
+        waiting = [producer[n] for n in nodes[number].input if n in producer and producer[n] not in done]
+        if number not in done and waiting:
+            stack.extend(reversed(waiting))
+            continue
+        stack.pop()
+        if number not in done:
+            done.add(number)
+            order.append(number)
+    return [nodes[i] for i in order]
+
+
+_SUFFIXES = {
+    "_QuantizeLinear_Output": ".q",
+    "_DequantizeLinear_Output": ".dq",
+    "_QuantizeLinear_Input": ".float",
+    "_QuantizeLinear": ".quantise",
+    "_DequantizeLinear": ".dequantise",
+}
+
+
+def _short(name: str) -> str:
+    for long, short in _SUFFIXES.items():
+        if name.endswith(long):
+            return name.removesuffix(long) + short
+    return name

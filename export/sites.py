@@ -1,0 +1,175 @@
+"""Sites: one float operator of a QDQ model together with the quantisation around it, as rules and lowering see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from ..kernels.ops import Shape
+from .graph import Clamp, Quantisation
+from .normalise import VIEWS
+from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, QuantParams
+
+ACTIVATIONS = frozenset({"Relu", "Clip"})
+LINEAR = frozenset({"Gemm", "MatMul"})
+BORDER = frozenset({QUANTISE, DEQUANTISE})
+
+
+def map_shape(shape: tuple[int, ...]) -> Shape | None:
+    """(height, width, channels) of an ONNX shape (1, C, H, W) or (1, C); None for any other rank."""
+    if len(shape) == 4:
+        return (shape[2], shape[3], shape[1])
+    return (1, 1, shape[1]) if len(shape) == 2 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Stored weights, as in the model, and their quantisation."""
+
+    values: NDArray
+    params: QuantParams
+
+
+@dataclass(frozen=True)
+class Site:
+    """`node` with the Relu/Clip operators behind it and the QuantizeLinear that ends it, if there is one.
+
+    `inputs` are the stored tensors behind the activations, looked up through views; None where an activation
+    is not a dequantised tensor.
+    """
+
+    index: GraphIndex
+    node: NodeProto
+    inputs: tuple[str | None, ...]
+    epilogue: tuple[NodeProto, ...]
+    quantise: NodeProto | None
+
+    @property
+    def members(self) -> tuple[NodeProto, ...]:
+        """The operators that one engine node replaces, the computing one first."""
+        tail = (self.quantise,) if self.quantise is not None and self.quantise is not self.node else ()
+        return (self.node, *self.epilogue, *tail)
+
+    @property
+    def stored_inputs(self) -> tuple[str, ...]:
+        return tuple(name for name in self.inputs if name is not None)
+
+    @property
+    def output(self) -> str:
+        assert self.quantise is not None
+        return self.quantise.output[0]
+
+    @cached_property
+    def output_params(self) -> QuantParams | None:
+        return None if self.quantise is None else self.index.params(self.quantise)
+
+    @cached_property
+    def clamp(self) -> Clamp:
+        """Bounds of the stored result: Relu and Clip bounds quantised as QuantizeLinear would."""
+        assert self.output_params is not None
+        quantisation = self.output_params.as_tensor()
+        low, high = -128, 127
+        for node in (self.node, *self.epilogue):
+            bounds = clip_bounds(self.index, node)
+            if bounds is not None:
+                low = max(low, _stored(bounds[0], quantisation))
+                high = min(high, _stored(bounds[1], quantisation))
+        return (low, max(low, high))
+
+    @cached_property
+    def weights(self) -> Weights | None:
+        """The second input as stored integers; None when it is not a dequantised constant."""
+        source = self.index.producer.get(self.node.input[1]) if len(self.node.input) > 1 else None
+        if source is None or source.op_type != DEQUANTISE or source.input[0] not in self.index.constants:
+            return None
+        params = self.index.params(source)
+        return None if params is None else Weights(self.index.constants[source.input[0]], params)
+
+
+def sites(index: GraphIndex) -> Iterator[Site]:
+    """Every operator that could be the centre of an engine node, in execution order.
+
+    A QuantizeLinear is one only when it changes the quantisation of a stored tensor.
+    """
+    for node in index.nodes:
+        if node.op_type in VIEWS or node.op_type == DEQUANTISE:
+            continue
+        if node.op_type == QUANTISE and not _dequantised(index, node.input[0]):
+            continue
+        yield _site(index, node)
+
+
+def clip_bounds(index: GraphIndex, node: NodeProto) -> tuple[float, float] | None:
+    """Bounds of a Relu or of a Clip with constant bounds; None for anything else."""
+    if node.op_type == "Relu":
+        return (0.0, np.inf)
+    if node.op_type != "Clip":
+        return None
+    bounds = []
+    for position, missing in ((1, -np.inf), (2, np.inf)):
+        name = node.input[position] if len(node.input) > position else ""
+        if name and (name not in index.constants or index.constants[name].size != 1):
+            return None
+        bounds.append(float(index.constants[name].reshape(-1)[0]) if name else missing)
+    return (bounds[0], bounds[1])
+
+
+def stored_quantisation(index: GraphIndex, tensor: str) -> Quantisation | None:
+    """The int8 quantisation that the writer and all readers of a stored tensor agree on, else None."""
+    ends = [node for node in index.consumers[tensor] if node.op_type == DEQUANTISE]
+    producer = index.producer.get(tensor)
+    if producer is not None and producer.op_type == QUANTISE:
+        ends.append(producer)
+    for view in (node for node in index.consumers[tensor] if node.op_type in VIEWS):
+        ends += [node for node in index.consumers[view.output[0]] if node.op_type == DEQUANTISE]
+    found = [index.params(node) for node in ends]
+    if not found or any(p is None or not p.per_tensor or p.dtype != np.int8 for p in found):
+        return None
+    agreed = {p.as_tensor() for p in found if p is not None}
+    return agreed.pop() if len(agreed) == 1 else None
+
+
+def _site(index: GraphIndex, node: NodeProto) -> Site:
+    count = 2 if node.op_type == "Add" else 1
+    inputs = tuple(_stored_input(index, node, name) for name in node.input[:count])
+    if node.op_type == QUANTISE:
+        return Site(index, node, inputs, (), node)
+    epilogue: list[NodeProto] = []
+    last = node
+    while len(last.output) == 1 and index.is_leaf(last.output[0]):
+        last = index.consumers[last.output[0]][0]
+        if last.op_type == QUANTISE:
+            return Site(index, node, inputs, tuple(epilogue), last)
+        if last.op_type not in ACTIVATIONS or clip_bounds(index, last) is None:
+            break
+        epilogue.append(last)
+    return Site(index, node, inputs, (), None)
+
+
+def _stored_input(index: GraphIndex, node: NodeProto, name: str) -> str | None:
+    """The stored tensor behind activation `name`: the farthest one whose layout the operator can read directly."""
+    if not _dequantised(index, name):
+        return None
+    tensor = best = index.producer[name].input[0]
+    seen = map_shape(index.shape(tensor))
+    while tensor in index.producer and index.producer[tensor].op_type in VIEWS:
+        tensor = index.producer[tensor].input[0]
+        behind = map_shape(index.shape(tensor)) if tensor not in index.constants else None
+        if behind is not None and (behind == seen or node.op_type in LINEAR):
+            best = tensor
+    return best
+
+
+def _dequantised(index: GraphIndex, name: str) -> bool:
+    source = index.producer.get(name)
+    return source is not None and source.op_type == DEQUANTISE and source.input[0] not in index.constants
+
+
+def _stored(bound: float, quantisation: Quantisation) -> int:
+    stored = np.rint(np.float32(bound) / np.float32(quantisation.scale)) + quantisation.zero_point
+    return int(np.clip(stored, -128, 127))

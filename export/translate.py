@@ -1,0 +1,182 @@
+"""One site → nodes of the operator graph. Limits of the kernels raise `UnsupportedError`, which placement reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.errors import UnsupportedError
+from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
+from ..kernels.rescale import add_operands, rescale_operands
+from .graph import ConvConstants, Node, Quantisation, Tensor
+from .onnx_model import QUANTISE, attribute
+from .sites import LINEAR, Site, map_shape, stored_quantisation
+
+INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one site adds to a graph."""
+
+    nodes: tuple[Node, ...]
+    tensors: tuple[Tensor, ...]
+    constants: dict[str, ConvConstants] = field(default_factory=dict)
+
+
+def translate(site: Site) -> Piece:
+    """The graph nodes of a site that the placement rules have let pass."""
+    op_type = site.node.op_type
+    if op_type in LINEAR or op_type == "Conv":
+        return _convolution(site)
+    inputs, output = [_stored(site, name) for name in site.stored_inputs], _result(site)
+    scales = [t.quantisation.scale for t in inputs]
+    if op_type == "Add":
+        add_operands(scales[0], scales[1], output.quantisation.scale)
+        return Piece((_node(site, Add(output.shape), inputs, output),), (*inputs, output))
+    if op_type == "MaxPool":
+        return _max_pool(site, inputs[0], output)
+    if op_type in ("Relu", "Clip", QUANTISE):
+        rescale_operands(scales[0] / output.quantisation.scale)
+        return Piece((_node(site, Requantise(output.shape), inputs, output),), (*inputs, output))
+    op = Pool2d(inputs[0].shape, output.shape, _average_window(site, inputs[0].shape, output.shape), maximum=False)
+    rescale_operands(scales[0] / output.quantisation.scale / op.window.taps)
+    return Piece((_node(site, op, inputs, output),), (*inputs, output))
+
+
+def _convolution(site: Site) -> Piece:
+    source, output = _stored(site, site.stored_inputs[0]), _result(site)
+    values = _dense_order(site, source.shape)
+    scales = _weight_scales(site, len(values))
+    if site.node.op_type in LINEAR:
+        window, depthwise = Window(source.shape[0], source.shape[1]), False
+    else:
+        window, depthwise = _window(site, source.shape, output.shape), attribute(site.node, "group", 1) > 1
+    op = Conv2d(source.shape, output.shape, window, depthwise)
+    units = source.quantisation.scale * scales
+    constants = ConvConstants(values, _bias(site, units), scales)
+    _check_numbers(constants, source.quantisation, output.quantisation)
+    node = _node(site, op, [source], output)
+    return Piece((node,), (source, output), {node.name: constants})
+
+
+def _dense_order(site: Site, source: Shape) -> NDArray[np.int8]:
+    """Weights as [output channel][row][column][input channel]."""
+    assert site.weights is not None
+    values = site.weights.values
+    if site.node.op_type == "Conv":
+        return np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+    if not attribute(site.node, "transB", 0):
+        values = values.T
+    height, width, channels = source
+    return np.ascontiguousarray(values.reshape(-1, channels, height, width).transpose(0, 2, 3, 1))
+
+
+def _weight_scales(site: Site, count: int) -> NDArray[np.float64]:
+    assert site.weights is not None
+    return np.broadcast_to(site.weights.params.scale.reshape(-1).astype(np.float64), (count,)).copy()
+
+
+def _bias(site: Site, units: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Bias in units of input scale × weight scale; stored biases of just that scale are taken bit for bit."""
+    name = site.node.input[2] if len(site.node.input) > 2 else ""
+    if not name:
+        return np.zeros(len(units), np.int32)
+    source = site.index.producer.get(name)
+    if source is None:
+        real = site.index.constants[name].astype(np.float64)
+    else:
+        params = site.index.params(source)
+        assert params is not None
+        stored = site.index.constants[source.input[0]].astype(np.int64) - params.zero_point
+        if np.allclose(np.broadcast_to(params.scale.reshape(-1), units.shape), units, rtol=1e-5, atol=0):
+            return _int32(np.broadcast_to(stored.reshape(-1), units.shape))
+        real = stored * params.scale.astype(np.float64)
+    return _int32(np.rint(np.broadcast_to(real.reshape(-1), units.shape) / units))
+
+
+def _int32(value: NDArray) -> NDArray[np.int32]:
+    if np.abs(value).max(initial=0) > INT32_MAX:
+        raise UnsupportedError(f"bias {np.abs(value).max():.0f} leaves int32")
+    return value.astype(np.int32)
+
+
+def _check_numbers(constants: ConvConstants, source: Quantisation, output: Quantisation) -> None:
+    """Every sum must fit int32 for every input, every scale a RESCALE."""
+    reach = max(127 - source.zero_point, 128 + source.zero_point)
+    worst = reach * np.abs(constants.weights.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(
+        constants.bias.astype(np.int64)
+    )
+    if worst.max() > INT32_MAX:
+        raise UnsupportedError(f"the accumulator may reach {worst.max()}, beyond int32")
+    for scale in np.unique(constants.scales):
+        rescale_operands(source.scale * float(scale) / output.scale)
+
+
+def _max_pool(site: Site, source: Tensor, output: Tensor) -> Piece:
+    """A maximum keeps its scale; a different output scale takes a requantisation behind it."""
+    op = Pool2d(source.shape, output.shape, _window(site, source.shape, output.shape), maximum=True)
+    if source.quantisation == output.quantisation:
+        return Piece((_node(site, op, [source], output),), (source, output))
+    rescale_operands(source.quantisation.scale / output.quantisation.scale)
+    between = Tensor(f"{output.name}.max", output.shape, source.quantisation, output.host_shape)
+    names = tuple(n.name for n in site.members)
+    pool = Node(site.node.name, op, (source.name,), between.name, source=names)
+    scaled = Node(
+        f"{site.node.name}.requantise", Requantise(output.shape), (between.name,), output.name, site.clamp, names
+    )
+    return Piece((pool, scaled), (source, between, output))
+
+
+def _average_window(site: Site, source: Shape, output: Shape) -> Window:
+    if site.node.op_type != "AveragePool":
+        return Window(source[0], source[1])
+    window = _window(site, source, output)
+    pads = list(attribute(site.node, "pads", [0, 0, 0, 0]))
+    reach_h = (output[0] - 1) * window.stride_h + window.kernel_h
+    reach_w = (output[1] - 1) * window.stride_w + window.kernel_w
+    if window.pad_h or window.pad_w or any(pads) or reach_h > source[0] or reach_w > source[1]:
+        kernel = f"{window.kernel_h}x{window.kernel_w}"
+        raise UnsupportedError(f"average pool over padding (pads {pads}, kernel {kernel} on {source[0]}x{source[1]})")
+    return window
+
+
+def _window(site: Site, source: Shape, output: Shape) -> Window:
+    node = site.node
+    default = site.weights.values.shape[2:] if site.weights is not None else None
+    kernel = attribute(node, "kernel_shape", default)
+    strides = attribute(node, "strides", [1, 1])
+    pads = list(attribute(node, "pads", [0, 0, 0, 0]))[:2]
+    mode = attribute(node, "auto_pad", "NOTSET")
+    if mode.startswith("SAME"):
+        for axis in range(2):
+            total = max(0, (output[axis] - 1) * strides[axis] + kernel[axis] - source[axis])
+            pads[axis] = total // 2 if mode == "SAME_UPPER" else total - total // 2
+    elif mode == "VALID":
+        pads = [0, 0]
+    return Window(kernel[0], kernel[1], strides[0], strides[1], pads[0], pads[1])
+
+
+def _node(site: Site, op: Op, inputs: list[Tensor], output: Tensor) -> Node:
+    names = tuple(n.name for n in site.members)
+    return Node(site.node.name, op, tuple(t.name for t in inputs), output.name, site.clamp, names)
+
+
+def _stored(site: Site, name: str) -> Tensor:
+    quantisation = stored_quantisation(site.index, name)
+    assert quantisation is not None
+    return _tensor(site, name, quantisation)
+
+
+def _result(site: Site) -> Tensor:
+    assert site.output_params is not None
+    return _tensor(site, site.output, site.output_params.as_tensor())
+
+
+def _tensor(site: Site, name: str, quantisation: Quantisation) -> Tensor:
+    shape = site.index.shape(name)
+    extents = map_shape(shape)
+    assert extents is not None
+    return Tensor(name, extents, quantisation, shape[1:])
