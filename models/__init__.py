@@ -1,1 +1,1 @@
-"""TBD"""
+"""Model families, their tasks and the knobs they expose. Importing this package never imports torch."""

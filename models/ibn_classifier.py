@@ -1,0 +1,215 @@
+"""Family `ibn-classifier`: stem, stages of blocks, optional head convolution, global average pooling, linear.
+
+Every block is one of
+    ibn    inverted bottleneck: 1×1 expand → k×k depthwise → 1×1 project (Sandler et al. 2018); no expand at expansion 1
+    fused  fused inverted bottleneck: k×k convolution to the expanded width → 1×1 project (EfficientNet-EdgeTPU, 2019)
+    conv   one k×k convolution
+Projections have no activation. A block that keeps its shape adds its input to its output. The first block of a
+stage carries the stage's stride. The space spans small maps and narrow stages; `check` allows much more, such as
+the seven stages of MobileNetV2 (`baselines.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ..common.errors import InputError
+from .architecture import Architecture, Knob, KnobValue
+from .family import Family, missing_knob, unknown_knob
+from .layers import LayerBuilder, LayerSpec, MapShape
+from .rules import Number, OneOf, Rule, Whole, enforce
+
+FAMILY_NAME = "ibn-classifier"
+BLOCKS = ("ibn", "fused", "conv")
+MAX_STAGES = 8
+MAX_DEPTH = 8
+CHANNEL_DIVISOR = 4
+
+_CHANNELS = Whole(1, 4096)
+_KERNEL, _STRIDE = OneOf((1, 3, 5, 7)), OneOf((1, 2))
+_GLOBAL_RULES: dict[str, Rule] = {
+    "resolution": Whole(4, 1024),
+    "activation": OneOf(("relu", "relu6")),
+    "depth_multiplier": Number(0.05, 4.0),
+    "stem_channels": _CHANNELS,
+    "stem_kernel": _KERNEL,
+    "stem_stride": _STRIDE,
+    "head_channels": Whole(0, 4096),
+    "stages": Whole(1, MAX_STAGES),
+}
+_STAGE_RULES: dict[str, Rule] = {
+    "depth": Whole(1, MAX_DEPTH),
+    "block": OneOf(BLOCKS),
+    "expansion": Number(0.25, 16.0),
+    "kernel": _KERNEL,
+    "channels": _CHANNELS,
+    "stride": _STRIDE,
+}
+_STAGE_KNOB = re.compile(r"stage(\d)_(depth|expansion|kernel|channels|stride|block)(\d?)")
+
+_SPACE_DEPTH = 3
+_SPACE_CHANNELS = (
+    (8, 12, 16, 20, 24, 32),
+    (12, 16, 20, 24, 32, 40, 48),
+    (16, 24, 32, 40, 48, 56, 64),
+    (24, 32, 40, 48, 64, 80, 96),
+    (32, 40, 48, 64, 80, 96, 112, 128),
+)
+
+
+class IbnClassifier(Family):
+    name = FAMILY_NAME
+    summary = "image classifier of inverted bottlenecks, fused ones and plain convolutions"
+
+    def knobs(self) -> tuple[Knob, ...]:
+        return _global_knobs() + tuple(knob for k in range(1, len(_SPACE_CHANNELS) + 1) for knob in _stage_knobs(k))
+
+    def is_active(self, name: str, values: Mapping[str, KnobValue]) -> bool:
+        if name in _GLOBAL_RULES:
+            return True
+        stage, kind, block = _parse(name)
+        if stage > _whole(values, "stages"):
+            return False
+        if kind == "block":
+            return block <= _whole(values, f"stage{stage}_depth")
+        return kind != "expansion" or any(block != "conv" for block in _blocks(values, stage))
+
+    def active_knobs(self, architecture: Architecture) -> tuple[str, ...]:
+        values = self.own(architecture)
+        names = list(_GLOBAL_RULES)
+        for stage in range(1, _whole(values, "stages") + 1):
+            blocks = (f"stage{stage}_block{i}" for i in range(1, _whole(values, f"stage{stage}_depth") + 1))
+            plain = (f"stage{stage}_{kind}" for kind in _STAGE_RULES if kind != "block")
+            names += [name for name in (*plain, *blocks) if self.is_active(name, values)]
+        return tuple(names)
+
+    def check(self, architecture: Architecture) -> None:
+        for name, value in self.own(architecture).items():
+            enforce(name, value, _rule(name))
+        for name in self.active_knobs(architecture):
+            if name not in architecture.values:
+                raise missing_knob(name, str(_rule(name)))
+
+    def input_shape(self, architecture: Architecture, channels: int) -> MapShape:
+        size = _whole(self.own(architecture), "resolution")
+        return channels, size, size
+
+    def layers(self, architecture: Architecture, *, input_channels: int, classes: int) -> tuple[LayerSpec, ...]:
+        self.check(architecture)
+        if min(input_channels, classes) < 1:
+            raise InputError(f"a network needs inputs and classes, got {input_channels} channels and {classes} classes")
+        values = architecture.values
+        activation, multiplier = str(values["activation"]), float(values["depth_multiplier"])
+        net = LayerBuilder(self.input_shape(architecture, input_channels))
+        stem = scaled_channels(_whole(values, "stem_channels"), multiplier)
+        kernel, stride = _whole(values, "stem_kernel"), _whole(values, "stem_stride")
+        net.conv("stem", stem, kernel=kernel, stride=stride, activation=activation)
+        for stage in range(1, _whole(values, "stages") + 1):
+            _add_stage(net, values, stage)
+        head = _whole(values, "head_channels")
+        if head:
+            net.conv("head", scaled_channels(head, multiplier), activation=activation)
+        net.classifier(classes)
+        return net.layers()
+
+
+def scaled_channels(channels: int, multiplier: float) -> int:
+    """`channels` × `multiplier` to the nearest multiple of 4, at least 4; unchanged at multiplier 1.
+
+    The multiplier has the meaning of TF-slim's `depth_multiplier`: it scales the number of feature maps of every
+    layer. As there, rounding never takes away more than a tenth.
+    """
+    return channels if multiplier == 1 else round_channels(channels * multiplier, CHANNEL_DIVISOR)
+
+
+def round_channels(channels: float, divisor: int) -> int:
+    """The nearest multiple of `divisor` (halves round up), or the next one when that is below 90 % of `channels`."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * channels else rounded + divisor
+
+
+def _add_stage(net: LayerBuilder, values: Mapping[str, KnobValue], stage: int) -> None:
+    channels = scaled_channels(_whole(values, f"stage{stage}_channels"), float(values["depth_multiplier"]))
+    kernel, activation = _whole(values, f"stage{stage}_kernel"), str(values["activation"])
+    expansion = float(values.get(f"stage{stage}_expansion", 1))  # inactive when every block is a plain convolution
+    for index, block in enumerate(_blocks(values, stage), start=1):
+        name, before, shape = f"stage{stage}_block{index}", net.last, net.shape
+        stride = _whole(values, f"stage{stage}_stride") if index == 1 else 1
+        hidden = max(1, round(net.shape[0] * expansion))
+        if block == "ibn":
+            if expansion != 1:
+                net.conv(f"{name}_expand", hidden, activation=activation)
+            net.depthwise(f"{name}_depthwise", kernel=kernel, stride=stride, activation=activation)
+            net.conv(f"{name}_project", channels)
+        elif block == "fused":
+            net.conv(f"{name}_fused", hidden, kernel=kernel, stride=stride, activation=activation)
+            net.conv(f"{name}_project", channels)
+        else:
+            net.conv(f"{name}_conv", channels, kernel=kernel, stride=stride, activation=activation)
+        if net.shape == shape and stride == 1:
+            net.add(f"{name}_add", before)
+
+
+def _global_knobs() -> tuple[Knob, ...]:
+    return (
+        Knob("resolution", (16, 20, 24, 28, 32), "resolution", "height and width of the input"),
+        Knob("activation", ("relu", "relu6"), "activation", "after every layer but projections and sums"),
+        Knob("depth_multiplier", (0.5, 0.75, 1, 1.25), "multiplier", "scales the channels of every layer"),
+        Knob("stem_channels", (8, 12, 16, 20, 24, 32), "channels", "output of the first convolution"),
+        Knob("stem_kernel", (3, 5), "kernel", "window of the first convolution"),
+        Knob("stem_stride", (1, 2), "stride", "step of the first convolution"),
+        Knob("head_channels", (0, 64, 96, 128, 192, 256), "channels", "1x1 convolution before pooling; 0 for none"),
+        Knob("stages", tuple(range(2, len(_SPACE_CHANNELS) + 1)), "depth", "number of stages"),
+    )
+
+
+def _stage_knobs(stage: int) -> tuple[Knob, ...]:
+    prefix, depths = f"stage{stage}_", range(1, _SPACE_DEPTH + 1)
+    blocks = (Knob(f"{prefix}block{i}", BLOCKS, "block", f"kind of block {i} of stage {stage}") for i in depths)
+    return (
+        Knob(f"{prefix}depth", tuple(depths), "depth", f"blocks in stage {stage}"),
+        *blocks,
+        Knob(
+            f"{prefix}expansion",
+            (1, 2, 3, 4, 6),
+            "expansion",
+            "inner channels of ibn and fused blocks per input channel",
+        ),
+        Knob(f"{prefix}kernel", (3, 5), "kernel", f"window of the blocks of stage {stage}"),
+        Knob(f"{prefix}channels", _SPACE_CHANNELS[stage - 1], "channels", f"output of stage {stage}"),
+        Knob(f"{prefix}stride", (1, 2), "stride", f"step of the first block of stage {stage}"),
+    )
+
+
+def _parse(name: str) -> tuple[int, str, int]:
+    """Stage, kind and block number (0 for a knob of the whole stage) of a stage knob."""
+    match = _STAGE_KNOB.fullmatch(name)
+    stage, kind, block = (int(match[1]), match[2], int(match[3] or 0)) if match else (0, "", 0)
+    if not 1 <= stage <= MAX_STAGES or (kind == "block") != (block > 0) or block > MAX_DEPTH:
+        raise unknown_knob(
+            name, (*_GLOBAL_RULES, *(f"stage1_{k}" for k in _STAGE_RULES if k != "block"), "stage1_block1")
+        )
+    return stage, kind, block
+
+
+def _rule(name: str) -> Rule:
+    return _GLOBAL_RULES[name] if name in _GLOBAL_RULES else _STAGE_RULES[_parse(name)[1]]
+
+
+def _whole(values: Mapping[str, KnobValue], name: str) -> int:
+    if name not in values:
+        raise missing_knob(name, str(_rule(name)))
+    enforce(name, values[name], _rule(name))
+    return int(values[name])
+
+
+def _blocks(values: Mapping[str, KnobValue], stage: int) -> list[str]:
+    names = [f"stage{stage}_block{i}" for i in range(1, _whole(values, f"stage{stage}_depth") + 1)]
+    for name in names:
+        if name not in values:
+            raise missing_knob(name, str(_rule(name)))
+    return [str(values[name]) for name in names]
+
+
+IBN_CLASSIFIER = IbnClassifier()

@@ -1,0 +1,109 @@
+"""`LayerNetwork`: the torch module of a tuple of layers. Deterministic in (layers, seed); leaves the global RNG alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from ..common.errors import ModelError
+from .layers import INPUT, LayerKind, LayerSpec, MapShape
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"none": nn.Identity, "relu": nn.ReLU, "relu6": nn.ReLU6}
+
+
+class ConvLayer(nn.Module):
+    """Convolution, batch normalisation, activation: one layer of the description, one operator after export."""
+
+    def __init__(self, spec: LayerSpec, generator: torch.Generator) -> None:
+        super().__init__()
+        channels_in, channels_out = spec.input_shape[0], spec.output_shape[0]
+        groups = channels_in if spec.kind is LayerKind.DEPTHWISE else 1
+        # skip_init: the usual constructor would draw from the global RNG
+        self.conv = skip_init(
+            nn.Conv2d, channels_in, channels_out, spec.kernel, spec.stride, spec.padding, groups=groups, bias=False
+        )
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", generator=generator)
+        if groups > 1:  # fan_out does not know groups: a depthwise filter feeds one channel only
+            self.conv.weight.data.mul_(groups**0.5)
+        self.norm = nn.BatchNorm2d(channels_out)
+        self.activation = _ACTIVATIONS[spec.activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(self.conv(x)))
+
+
+class AddLayer(nn.Module):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+
+class LinearLayer(nn.Module):
+    """Maps (N, C, 1, 1) to (N, classes)."""
+
+    def __init__(self, spec: LayerSpec, generator: torch.Generator) -> None:
+        super().__init__()
+        self.linear = skip_init(nn.Linear, spec.input_shape[0], spec.output_shape[0])
+        nn.init.normal_(self.linear.weight, std=spec.input_shape[0] ** -0.5, generator=generator)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(1))
+
+
+class LayerNetwork(nn.Module):
+    """Runs `layers` in order; submodules carry the layers' names.
+
+    Takes float32 (N, C, H, W) of `input_shape`, returns the last layer's output, (N, classes) after a linear layer.
+
+    Raises:
+        ModelError: when a layer reads something that no earlier layer gives, or with another shape.
+    """
+
+    def __init__(self, layers: Sequence[LayerSpec], *, seed: int = 0) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        _check_wiring(self.layers)
+        self.input_shape: MapShape = self.layers[0].input_shape
+        generator = torch.Generator().manual_seed(seed)
+        self.steps = nn.ModuleDict({layer.name: _module(layer, generator) for layer in self.layers})
+        last_use = {name: index for index, layer in enumerate(self.layers) for name in layer.inputs}
+        self._dead_after = [[n for n, last in last_use.items() if last == i] for i in range(len(self.layers))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = {INPUT: x}
+        for layer, dead in zip(self.layers, self._dead_after, strict=True):
+            values[layer.name] = self.steps[layer.name](*(values[name] for name in layer.inputs))
+            for name in dead:
+                del values[name]
+        return values[self.layers[-1].name]
+
+
+def _module(spec: LayerSpec, generator: torch.Generator) -> nn.Module:
+    match spec.kind:
+        case LayerKind.CONV | LayerKind.DEPTHWISE:
+            return ConvLayer(spec, generator)
+        case LayerKind.ADD:
+            return AddLayer()
+        case LayerKind.GLOBAL_AVERAGE_POOL:
+            return nn.AdaptiveAvgPool2d(1)
+        case LayerKind.LINEAR:
+            return LinearLayer(spec, generator)
+
+
+def _check_wiring(layers: tuple[LayerSpec, ...]) -> None:
+    if not layers:
+        raise ModelError("a network needs at least one layer")
+    shapes = {INPUT: layers[0].input_shape}
+    for layer in layers:
+        for name in layer.inputs:
+            if shapes.get(name) != layer.input_shape:
+                raise ModelError(
+                    f"reads {name!r} as {layer.input_shape}, which is {shapes.get(name, 'not there yet')}",
+                    where=f"layer {layer.name!r}",
+                )
+        if layer.name in shapes:
+            raise ModelError("two layers have this name", where=f"layer {layer.name!r}")
+        shapes[layer.name] = layer.output_shape
