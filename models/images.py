@@ -1,4 +1,4 @@
-"""From an image file to the numbers a network reads: NumPy and Pillow only, the same way in training and on a device."""
+"""From an image file to the numbers a network reads, the same way in training and on a device. No torch here."""
 
 from __future__ import annotations
 
