@@ -62,13 +62,16 @@ class GraphBuilder:
 
 
 def random_graph(rng: np.random.Generator, *, max_ops: int = 6) -> Graph:
-    """A graph of 1 to `max_ops` operators: convolutions, bottlenecks with residuals, pools, additions, a linear head."""
+    """A graph of 1 to `max_ops` operators: convolutions, bottlenecks, residuals, pools, additions, a head."""
     build = GraphBuilder(rng)
-    shape = (int(rng.integers(1, 20)), int(rng.integers(1, 20)), int(rng.choice([1, 2, 3, 5, 8, 13, 16, 17, 24, 33])))
+    bottlenecks = rng.random() < 0.35
+    low, high = (10, 30) if bottlenecks else (1, 20)
+    channels = int(rng.choice([1, 2, 3, 5, 8, 13, 16, 17, 24, 33]))
+    shape = (int(rng.integers(low, high)), int(rng.integers(low, high)), channels)
     current = build.tensor("input", shape, float(rng.uniform(0.01, 0.1)))
     budget = int(rng.integers(1, max_ops + 1))
     while len(build.nodes) < budget:
-        current = _grow(build, current)
+        current = _bottleneck(build, current, fused=rng.random() < 0.5) if bottlenecks else _grow(build, current)
     if rng.random() < 0.25:
         current = _head(build, current)
     outputs = (current,)
@@ -77,13 +80,14 @@ def random_graph(rng: np.random.Generator, *, max_ops: int = 6) -> Graph:
     return build.graph(tuple(dict.fromkeys(outputs)))
 
 
-def random_spec(rng: np.random.Generator, presets: list[EngineSpec]) -> EngineSpec:
-    """One of `presets`, half of the time with little SRAM, so that maps spill, stream and chain."""
+def random_spec(rng: np.random.Generator, presets: list[EngineSpec], graph: Graph) -> EngineSpec:
+    """One of `presets`, mostly with an SRAM near the size of the largest map, so that maps spill, stream and chain."""
     spec = presets[int(rng.integers(len(presets)))]
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         return spec
-    small = int(rng.choice([4, 6, 8, 12, 16, 24, 48])) * 1024
-    return replace(spec, name=f"{spec.name}-{small // 1024}k", sram_bytes=small)
+    largest = max(tensor.size_bytes for tensor in graph.tensors.values())
+    small = 1024 + int(largest * rng.uniform(0.4, 1.8)) // 64 * 64
+    return replace(spec, name=f"{spec.name}-{small}", sram_bytes=small, sram_banks=1)
 
 
 def random_inputs(rng: np.random.Generator, graph: Graph, batch: int) -> dict[str, NDArray[np.int8]]:

@@ -49,11 +49,7 @@ class VectorKernel:
         stripe = tiling.rows * op.output[1] * tiling.channels
         found: list[Buffer] = []
         if subgraph.input is not Memory.SRAM:
-            rows = (
-                min(_window_rows(subgraph, tiling.rows), op.input[0])
-                if depth == 1
-                else _window_rows(subgraph, tiling.rows)
-            )
+            rows = op.input[0] if _tiles(subgraph, tiling) == 1 else _window_rows(subgraph, tiling.rows)
             found.append(Buffer("input", Role.INCOMING, rows * op.input[1] * tiling.channels, depth))
         if subgraph.second not in (None, Memory.SRAM):
             found.append(Buffer("second", Role.INCOMING, stripe, depth))

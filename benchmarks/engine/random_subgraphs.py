@@ -59,7 +59,8 @@ def main() -> int:
     while compared < args.count:
         (seed,) = stream.spawn(1)
         rng = np.random.default_rng(seed)
-        result = compare(random_graph(rng), random_spec(rng, presets), rng, kinds)
+        graph = random_graph(rng)
+        result = compare(graph, random_spec(rng, presets, graph), rng, kinds)
         if result is None:
             refused += 1
             continue
