@@ -9,30 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ModelError
-from ..kernels.builder import Builder, Fence
+from ..kernels.builder import Builder, Fence, Value
 from ..kernels.kernel import Operands, Rescale, Role, StageParams, TensorRef, record_pitch, weight_bytes
 from ..kernels.ops import Add, Conv2d, Pool2d
 from ..kernels.rescale import add_operands, rescale_operands
 from ..kernels.search import Candidate, kernels
 from ..kernels.subgraph import Memory, Subgraph
-from ..targets.isa import RECORD_HEADER_BYTES
+from ..targets.isa import FIELDS, RECORD_HEADER_BYTES, Opcode, Unit
 from ..targets.program import Port, Program
 from ..targets.spec import EngineSpec
 from .graph import ConvConstants, Graph, Node, Tensor
 from .partition import Group
 from .planned import Plan, PlannedStep, buffer_name
 
+LEAD = "lead"  # label of the vector work that precedes a subgraph whose weights are prefetched
 _ALIGNMENT_BYTES = 64
 
 
-def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) -> Program:
+def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, *, lead_cycles: int = 0) -> Program:
     """The program of one subgraph alone, with zero weights: what the timing model measures.
 
     Resident maps share addresses: their content does not matter to time, and the plan that asks has
-    already seen to it that they fit.
+    already seen to it that they fit. With `lead_cycles` the vector unit works for about as long
+    before the subgraph begins, and meanwhile its first weights load as they do in a prefetched step.
     """
     builder = Builder(spec)
     kernel = kernels.get(subgraph.kind)
+    if lead_cycles:
+        _emit_lead(builder, lead_cycles)
+    begun = Fence(compute_steps=1 if lead_cycles else 0)
     buffers: dict[str, int] = {}
     top = 0
     for buffer in choice.buffers:
@@ -49,6 +54,7 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) ->
         stages=(StageParams(),) * (len(subgraph.ops) + 1),
         records=records,
         buffers=buffers,
+        fences={b.name: begun for b in choice.buffers if b.role is not Role.WEIGHTS},
     )
     builder.begin_step(subgraph.kind, kernel.unit, Fence())
     kernel.emit(builder, subgraph, choice.tiling, operands)
@@ -57,6 +63,17 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) ->
     largest = max(prod(first.input), prod(last.output))
     sram = min(spec.sram_bytes, max(top, largest))
     return Program(spec, queues, b"", dram + largest, sram, (), (), marks)
+
+
+def _emit_lead(builder: Builder, cycles: int) -> None:
+    """One step of vector work: the same row of elements again and again."""
+    fields: dict[str, Value | int] = dict.fromkeys(FIELDS[Opcode.REQUANTISE], 0)
+    fields |= {"multiplier": 2**30, "shift": 31, "in_rows": cycles, "in_cols": 1, "act_min": -128, "act_max": 127}
+    fields |= {"row_count": cycles, "row_limit": cycles, "col_count": 1}
+    fields |= {"chan_count": builder.spec.vector_lanes, "chan_limit": builder.spec.vector_lanes}
+    builder.begin_step(LEAD, Unit.VECTOR, Fence())
+    builder.emit(Unit.VECTOR, Opcode.REQUANTISE, **fields)
+    builder.end_step()
 
 
 def lower(graph: Graph, plan: Plan, spec: EngineSpec) -> Program:
