@@ -66,7 +66,7 @@ def _resnet18() -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"mobilenet-v2-224": _mobilenet_v2, "resnet-18-224": _resnet18}
-INPUT_SHAPE = (3, 224, 224)
+INPUT_SHAPE = (1, 3, 224, 224)
 
 
 def main() -> int:

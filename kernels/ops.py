@@ -5,7 +5,7 @@ Feature maps are (height, width, channels), batch 1. A vector of n features is (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
@@ -104,6 +104,7 @@ Op: TypeAlias = Conv2d | Pool2d | Add | Requantise
 
 
 def _check_window(op: Conv2d | Pool2d) -> None:
+    """Refuses impossible windows, and drops strides that a single output position never takes: one form per shape."""
     if min(*op.input, *op.output) < 1:
         raise UnsupportedError(f"empty map: {op.input} to {op.output}")
     for axis, (kernel, stride, pad) in enumerate(
@@ -116,3 +117,6 @@ def _check_window(op: Conv2d | Pool2d) -> None:
             raise UnsupportedError(f"window {op.window} needs kernel >= 1, stride >= 1 and 0 <= padding < kernel")
         if (op.output[axis] - 1) * stride - pad >= op.input[axis]:
             raise UnsupportedError(f"last window of {op.window} lies outside of the {op.input} map")
+    if 1 in op.output[:2]:
+        steps = {f"stride_{a}": 1 for a, size in zip("hw", op.output[:2], strict=True) if size == 1}
+        object.__setattr__(op, "window", replace(op.window, **steps))

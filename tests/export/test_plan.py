@@ -1,0 +1,110 @@
+"""Partition and memory plan: shapes alone decide, nothing exceeds SRAM, refusals name the node."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lanefit.common.errors import UnsupportedError
+from lanefit.export.graph import Graph
+from lanefit.export.partition import partition
+from lanefit.export.plan import plan
+from lanefit.export.random_graphs import GraphBuilder, random_graph, random_spec
+from lanefit.kernels.ops import Add, Conv2d, Window
+from lanefit.kernels.subgraph import Kind, Memory
+from lanefit.targets.spec import load_spec, preset_names
+
+NE256 = load_spec("ne-256")
+PRESETS = [load_spec(name) for name in preset_names()]
+seeds = st.integers(0, 2**31)
+
+
+def _bottleneck(size: int, channels: int, *, residual: bool = True) -> Graph:
+    """entry → expand → depthwise → project (+ entry) → exit on a square map."""
+    build = GraphBuilder(np.random.default_rng(0))
+    narrow, wide = (size, size, channels), (size, size, channels * 6)
+    source = build.tensor("input", narrow, 0.1)
+    entry = build.add_node(Conv2d(narrow, narrow, Window(1, 1)), source)
+    expand = build.add_node(Conv2d(narrow, wide, Window(1, 1)), entry)
+    depthwise = build.add_node(Conv2d(wide, wide, Window(3, 3, 1, 1, 1, 1), depthwise=True), expand)
+    last = build.add_node(Conv2d(wide, narrow, Window(1, 1)), depthwise)
+    if residual:
+        last = build.add_node(Add(narrow), entry, last)
+    return build.graph((build.add_node(Conv2d(narrow, narrow, Window(1, 1)), last),))
+
+
+def test_an_addition_joins_the_convolution_that_feeds_it() -> None:
+    groups = partition(_bottleneck(8, 16), NE256)
+    joined = next(group for group in groups if group.residual)
+    assert [type(node.op) for node in joined.nodes] == [Conv2d, Add]
+    assert joined.second == "conv2d0:0"
+
+
+def test_a_bottleneck_whose_maps_fit_stays_in_whole_map_steps() -> None:
+    kinds = {step.subgraph.kind for step in plan(_bottleneck(8, 16), NE256).steps}
+    assert Kind.INVERTED_BOTTLENECK not in kinds
+
+
+def test_a_bottleneck_whose_maps_do_not_fit_becomes_one_chain() -> None:
+    steps = plan(_bottleneck(112, 16), NE256).steps
+    chain = next(step for step in steps if step.subgraph.kind is Kind.INVERTED_BOTTLENECK)
+    assert len(chain.group.nodes) == 4
+    assert chain.subgraph.second is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds)
+def test_every_node_is_placed_exactly_once(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, max_ops=12)
+    try:
+        groups = partition(graph, random_spec(rng, PRESETS, graph))
+    except UnsupportedError:
+        return
+    assert sorted(node.name for group in groups for node in group.nodes) == sorted(node.name for node in graph.nodes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds)
+def test_a_plan_depends_on_shapes_alone_and_fits(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, max_ops=12)
+    spec = random_spec(rng, PRESETS, graph)
+    shapes_only = replace(graph, constants={})
+    try:
+        found = plan(graph, spec)
+    except UnsupportedError as error:
+        assert error.where.startswith("node ")
+        with pytest.raises(UnsupportedError):
+            plan(shapes_only, spec)
+        return
+    assert found == plan(shapes_only, spec)
+    assert found.sram_bytes <= spec.sram_bytes
+    ends = {name: found.addresses[name] + graph.tensors[name].size_bytes for name, m in found.where.items() if m is Memory.SRAM}
+    assert all(end <= found.sram_bytes for end in ends.values())
+
+
+def test_a_limit_below_the_engines_sram_is_kept() -> None:
+    graph = _bottleneck(32, 16)
+    free = plan(graph, NE256).sram_bytes
+    assert plan(graph, NE256, sram_limit_bytes=free // 2).sram_bytes <= free // 2
+
+
+def test_an_impossible_limit_names_the_node_and_the_way_out() -> None:
+    with pytest.raises(UnsupportedError, match="does not fit into SRAM") as caught:
+        plan(_bottleneck(32, 16), NE256, sram_limit_bytes=64)
+    assert caught.value.where.startswith("node ")
+    assert "CPU" in caught.value.hint
+
+
+def test_a_residual_is_replaced_in_place() -> None:
+    found = plan(_bottleneck(16, 16), NE256)
+    assert found.addresses["add4:0"] == found.addresses["conv2d0:0"]
+
+
+def test_weights_load_during_the_step_before_where_memory_allows() -> None:
+    steps = plan(_bottleneck(16, 16), NE256).steps
+    assert all(step.prefetch for step in steps[1:])
+    assert not steps[0].prefetch
