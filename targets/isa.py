@@ -90,8 +90,9 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 
 # LOAD/STORE  bytes at dram_addr + Σ (origin_d + i_d) × dram_stride_d (origin3 = 0) and
 #             sram_addr + Σ i_d × sram_stride_d, for i_d < count_d and not clipped.
-# CONV        DENSE: out[r, c, k] = stage(bias_k + Σ (in[r·stride_h − pad_h + y, c·stride_w − pad_w + x, i] − in_zp) × w_k[y, x, i])
-#             over y < kernel_h, x < kernel_w, i < channels_in (in_chan0 = 0). DEPTHWISE: only i = k, and w_k has [y, x].
+# CONV        DENSE: out[r, c, k] = stage(bias_k + Σ (in[r·stride_h − pad_h + y, c·stride_w − pad_w + x, i] − in_zp)
+#             × w_k[y, x, i]) over y < kernel_h, x < kernel_w, i < channels_in (in_chan0 = 0).
+#             DEPTHWISE: only i = k, and w_k has [y, x].
 #             The record of channel k lies at weights_addr + (k − weights_chan0) × record_pitch:
 #             bias, multiplier, shift (int32 each), then the int8 weights in the order y, x, i.
 # CONV_ADD    y = stage with conv_zp, conv_min, conv_max; then as ADD with a = y (zero point conv_zp), b = second view.
@@ -107,10 +108,10 @@ FIELDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.LOAD: _DMA,
     Opcode.STORE: _DMA,
     Opcode.CONV: _CONV,
-    Opcode.CONV_ADD: _CONV + ("conv_zp", "conv_min", "conv_max") + _SECOND + _ADD,
+    Opcode.CONV_ADD: (*_CONV, "conv_zp", "conv_min", "conv_max", *_SECOND, *_ADD),
     Opcode.POOL: _IN + _WINDOW + ("mode", "multiplier", "shift") + _RANGE + _OUT,
     Opcode.ADD: _IN + _SECOND + _ADD + _RANGE + _OUT,
-    Opcode.REQUANTISE: _IN + ("multiplier", "shift") + _RANGE + _OUT,
+    Opcode.REQUANTISE: (*_IN, "multiplier", "shift", *_RANGE, *_OUT),
 }
 CONTROL = frozenset({Opcode.LOOP, Opcode.END, Opcode.WAIT, Opcode.SIGNAL})
 UNIT_OPCODES: dict[Unit, frozenset[Opcode]] = {

@@ -8,6 +8,7 @@ in Vela's performance model; the `ne-*` family is our own.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
@@ -42,6 +43,11 @@ _SECTIONS: dict[str, dict[str, str]] = {
 }
 
 
+_PRESETS = resources.files(__name__.rpartition(".")[0]) / "presets"
+_LARGEST = 2**53  # every integer up to here is exact as a float
+_MAY_BE_ZERO = frozenset({"name", "dram_latency_cycles", "issue_cycles"})
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """One engine. Rates are per cycle, sizes in bytes, the clock in MHz (cycles per microsecond)."""
@@ -70,6 +76,9 @@ class EngineSpec:
     semaphores: int = 256
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            if f.type == "float":  # 500 and 500.0 are one engine: same digest, same file
+                object.__setattr__(self, f.name, float(getattr(self, f.name)))
         if not self.weight_bytes_per_cycle:
             object.__setattr__(self, "weight_bytes_per_cycle", self.input_lanes * self.output_lanes / 4)
         for problem in self._problems():
@@ -77,9 +86,9 @@ class EngineSpec:
 
     def _problems(self) -> list[str]:
         problems = [
-            f"{f.name} must be positive, got {getattr(self, f.name)}"
+            f"{f.name} must be positive and finite, got {getattr(self, f.name)}"
             for f in fields(self)
-            if f.name not in ("name", "dram_latency_cycles", "issue_cycles") and not getattr(self, f.name) > 0
+            if f.name not in _MAY_BE_ZERO and not 0 < getattr(self, f.name) < math.inf
         ]
         if self.dram_latency_cycles < 0 or self.issue_cycles < 0:
             problems.append("dram_latency_cycles and issue_cycles must not be negative")
@@ -96,7 +105,8 @@ class EngineSpec:
             problems.append(f"sram_bytes {self.sram_bytes} do not divide into sram_banks {self.sram_banks}")
         if self.sram_bytes_per_cycle < self.dram_bytes_per_cycle:
             problems.append(
-                f"sram_bytes_per_cycle {self.sram_bytes_per_cycle} are below dram_bytes_per_cycle {self.dram_bytes_per_cycle}"
+                f"sram_bytes_per_cycle {self.sram_bytes_per_cycle} are below "
+                f"dram_bytes_per_cycle {self.dram_bytes_per_cycle}"
             )
         return problems
 
@@ -131,13 +141,15 @@ def spec_from_dict(values: dict[str, Any], *, where: str = "") -> EngineSpec:
         wanted = known[key].type
         kinds = {"str": (str,), "int": (int,), "float": (int, float)}[str(wanted)]
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise ConfigError(f"{key} must be {wanted}, got {value!r}", where=where)
+            raise ConfigError(f"{key} must be {wanted}, got {value!r}", where=f"{where}:{key}" if where else key)
+        if not isinstance(value, str) and abs(value) > _LARGEST:
+            raise ConfigError(f"{key} is larger than {_LARGEST}", where=f"{where}:{key}" if where else key)
     missing = [n for n, f in known.items() if n not in values and f.default is f.default_factory]  # both MISSING
     if missing:
         raise ConfigError(
             f"missing {', '.join(missing)}", where=where, hint="see `lanefit info TARGET` for a complete one"
         )
-    return EngineSpec(**{k: float(v) if str(known[k].type) == "float" else v for k, v in values.items()})
+    return EngineSpec(**values)
 
 
 def spec_from_toml(text: str, *, where: str) -> EngineSpec:
@@ -149,17 +161,20 @@ def spec_from_toml(text: str, *, where: str) -> EngineSpec:
     values: dict[str, Any] = {}
     for section, table in document.items():
         if section not in _SECTIONS or not isinstance(table, dict):
-            raise ConfigError(f"unknown section [{section}]", where=where, hint=f"known: {', '.join(_SECTIONS)}")
+            raise ConfigError(
+                f"unknown section [{section}]", where=f"{where}:{section}", hint=f"known: {', '.join(_SECTIONS)}"
+            )
         for key, value in table.items():
             if key not in _SECTIONS[section]:
                 known = ", ".join(_SECTIONS[section])
-                raise ConfigError(f"unknown key {key!r} in [{section}]", where=where, hint=f"known: {known}")
+                where_key = f"{where}:{section}.{key}"
+                raise ConfigError(f"unknown key {key!r} in [{section}]", where=where_key, hint=f"known: {known}")
             values[_SECTIONS[section][key]] = value
     return spec_from_dict(values, where=where)
 
 
 def preset_names() -> list[str]:
-    return sorted(p.name.removesuffix(".toml") for p in (resources.files(__package__) / "presets").iterdir())
+    return sorted(p.name.removesuffix(".toml") for p in _PRESETS.iterdir())
 
 
 def load_spec(target: str) -> EngineSpec:
@@ -174,5 +189,5 @@ def load_spec(target: str) -> EngineSpec:
             raise ConfigError(f"{path.name} is not UTF-8 text", where=str(path)) from error
     if target not in preset_names():
         raise UnknownNameError("target", target, preset_names())
-    text = (resources.files(__package__) / "presets" / f"{target}.toml").read_text(encoding="utf-8")
+    text = (_PRESETS / f"{target}.toml").read_text(encoding="utf-8")
     return spec_from_toml(text, where=f"preset {target}")

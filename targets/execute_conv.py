@@ -1,0 +1,179 @@
+"""CONV and CONV_ADD, for all runs at once, in blocks that fit the cache.
+
+Sums are formed in float32 where Σ|w| × max|x − zero point| < 2^24 proves every partial sum exact in any
+order, and in float64 otherwise (exact up to 2^53, beyond any int32 accumulator that may not overflow).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import DTypeLike, NDArray
+
+from ..common.errors import ProgramFault
+from .isa import RECORD_HEADER_BYTES, ConvMode, Opcode
+from .memory import Box, Memory
+from .numerics import Stage, check_scales, rescale_int8
+from .ranges import limit_work
+from .views import Extent, View, Window, check_target, output_extent, read_extent, read_window, write_extent
+
+_BLOCK_ELEMENTS = 2**18
+_FLOAT32_EXACT = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Weights (channels, taps × inputs) and the stage of every channel of one instruction."""
+
+    weights: NDArray[np.int8]
+    stage: Stage
+
+    def bound(self, zero_point: int) -> int:
+        """Largest magnitude that any partial sum can reach."""
+        largest = int(np.abs(self.weights.astype(np.int32)).sum(axis=1).max())
+        return largest * max(127 - zero_point, zero_point + 128)
+
+
+def execute_conv(sram: Memory, opcode: Opcode, f: Mapping[str, int]) -> int:
+    """Runs one instruction; returns its multiply-accumulates per run."""
+    out = output_extent(f)
+    if out.elements == 0:
+        return 0
+    depthwise = f["mode"] == ConvMode.DEPTHWISE
+    taps = f["kernel_h"] * f["kernel_w"]
+    depth = taps * (1 if depthwise else f["channels_in"])
+    limit_work(out.elements * depth)
+    inputs = (out.chan, out.channels) if depthwise else (0, f["channels_in"])
+    window = read_window(sram, f, out, *inputs)
+    target = View.of("out", f)
+    check_target(sram, target, out, window)
+    records = _read_records(sram, f, out, depth)
+    result = _convolve(window, records, f, out)
+    if opcode is Opcode.CONV_ADD:
+        result = _add_residual(result, sram, f, out)
+    write_extent(sram, target, out, result)
+    return out.elements * depth
+
+
+def _read_records(sram: Memory, f: Mapping[str, int], out: Extent, weights: int) -> list[Records]:
+    """One entry when all runs have the same weights, which is the rule, else one per run."""
+    if out.chan < f["weights_chan0"]:
+        raise ProgramFault(f"channel {out.chan} lies before the first record, {f['weights_chan0']}")
+    address = f["weights_addr"] + (out.chan - f["weights_chan0"]) * f["record_pitch"]
+    box = Box(address, (out.channels, RECORD_HEADER_BYTES + weights), (f["record_pitch"], 1))
+    sram.check(box)
+    if not box.has_distinct_bytes():
+        raise ProgramFault(f"records of {box.counts[1]} bytes overlap at a pitch of {f['record_pitch']}")
+    raw = sram.read(box)
+    if len(raw) > 1 and (raw == raw[:1]).all():
+        raw = raw[:1]
+    stage = ("conv_zp", "conv_min", "conv_max") if "conv_zp" in f else ("out_zp", "act_min", "act_max")
+    zero_point, low, high = (f[name] for name in stage)
+    return [_parse_records(run, out.chan, zero_point, low, high) for run in raw]
+
+
+def _parse_records(raw: NDArray[np.int8], first_channel: int, zero_point: int, low: int, high: int) -> Records:
+    head = np.ascontiguousarray(raw[:, :RECORD_HEADER_BYTES]).view("<i4").astype(np.int64)
+    bias, multiplier, shift = head.T
+    check_scales(multiplier, shift, first_channel)
+    return Records(raw[:, RECORD_HEADER_BYTES:], Stage(bias, multiplier, shift, zero_point, low, high))
+
+
+def _convolve(window: Window, records: list[Records], f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
+    """The result of the output stage, (1 or runs, rows, columns, channels)."""
+    runs = max(window.runs, len(records))
+    kernel = _depthwise if f["mode"] == ConvMode.DEPTHWISE else _dense
+    result = np.empty((runs, out.rows, out.cols, out.channels), np.int8)
+    if len(records) == 1:
+        kernel(window, slice(0, window.runs), records[0], f, result)
+        return result
+    for run, own in enumerate(records):
+        of_input = slice(run, run + 1) if window.runs > 1 else slice(0, 1)
+        kernel(window, of_input, own, f, result[run : run + 1])
+    return result
+
+
+def _dense(window: Window, runs: slice, records: Records, f: Mapping[str, int], result: NDArray[np.int8]) -> None:
+    kernel, stride = (f["kernel_h"], f["kernel_w"]), (f["stride_h"], f["stride_w"])
+    bound = records.bound(f["in_zp"])
+    dtype: DTypeLike = np.float32 if bound < _FLOAT32_EXACT else np.float64
+    count, rows, cols, channels = result.shape
+    depth = records.weights.shape[1]
+    weights = np.ascontiguousarray(records.weights.T).astype(dtype)
+    for block in blocks(count, depth * rows * cols):
+        x = window.padded(_shifted(block, runs.start), 0, dtype, f["in_zp"])
+        for r, c in _tiles(len(x), rows, cols, depth):
+            sums = _patches(x, kernel, stride, r, c).reshape(-1, depth) @ weights
+            shape = (len(x), r.stop - r.start, c.stop - c.start, channels)
+            result[block, r, c] = records.stage.apply(sums, bound).reshape(shape)
+
+
+def _patches(x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], r: slice, c: slice) -> NDArray[Any]:
+    """Input windows of output positions r × c, (runs, rows, columns, kernel_h × kernel_w × channels)."""
+    stride_h, stride_w = stride
+    if kernel == (1, 1):
+        return x[
+            :, r.start * stride_h : r.stop * stride_h : stride_h, c.start * stride_w : c.stop * stride_w : stride_w
+        ]
+    windows = sliding_window_view(x, kernel, axis=(1, 2))[:, ::stride_h, ::stride_w][:, r, c]
+    return windows.transpose(0, 1, 2, 4, 5, 3)
+
+
+def _depthwise(window: Window, runs: slice, records: Records, f: Mapping[str, int], result: NDArray[np.int8]) -> None:
+    kernel_w, stride_h, stride_w = f["kernel_w"], f["stride_h"], f["stride_w"]
+    bound = records.bound(f["in_zp"])
+    dtype: DTypeLike = np.float32 if bound < _FLOAT32_EXACT else np.float64
+    count, rows, cols, channels = result.shape
+    weights = np.tile(records.weights.T.astype(dtype), cols if stride_w == 1 else 1)  # one row of outputs per tap
+    for block in blocks(count, 2 * rows * cols * channels):
+        x = window.padded(_shifted(block, runs.start), 0, dtype, f["in_zp"])
+        sums = np.zeros((len(x), rows, cols * channels) if stride_w == 1 else (len(x), rows, cols, channels), dtype)
+        product = np.empty_like(sums)
+        lines = x.reshape(*x.shape[:2], -1)
+        for tap, row in enumerate(weights):
+            down, right = divmod(tap, kernel_w)
+            chosen = slice(down, down + (rows - 1) * stride_h + 1, stride_h)
+            if stride_w == 1:
+                source = lines[:, chosen, right * channels : (right + cols) * channels]
+            else:
+                source = x[:, chosen, right : right + (cols - 1) * stride_w + 1 : stride_w]
+            np.multiply(source, row, out=product)
+            np.add(sums, product, out=sums)
+        result[block] = records.stage.apply(sums.reshape(len(x), rows, cols, channels), bound)
+
+
+def _add_residual(y: NDArray[np.int8], sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
+    first = rescale_int8(y, f["conv_zp"], f["a_multiplier"], f["a_shift"])
+    return add(first, sram, f, out)
+
+
+def add(first: NDArray[np.int64], sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
+    """The second half of ADD: the rescaled first operand plus the rescaled second view, through the last RESCALE."""
+    second = rescale_int8(read_extent(sram, View.of("b", f), out), f["b_zp"], f["b_multiplier"], f["b_shift"])
+    sums = first + second
+    bound = max(abs(int(sums.min())), abs(int(sums.max())))
+    stage = Stage.of(f["sum_multiplier"], f["sum_shift"], f["out_zp"], f["act_min"], f["act_max"])
+    return stage.apply(sums, bound)
+
+
+def blocks(count: int, elements: int) -> Iterator[slice]:
+    """Slices of runs whose work space, `elements` per run, stays in the cache."""
+    size = max(1, _BLOCK_ELEMENTS // elements)
+    return (slice(start, min(count, start + size)) for start in range(0, count, size))
+
+
+def _tiles(runs: int, rows: int, cols: int, depth: int) -> Iterator[tuple[slice, slice]]:
+    """Cuts the output positions so that their input windows stay small, for maps larger than a block."""
+    row_step = max(1, _BLOCK_ELEMENTS // (runs * cols * depth))
+    col_step = max(1, _BLOCK_ELEMENTS // depth) if row_step == 1 else cols
+    for row in range(0, rows, row_step):
+        for col in range(0, cols, col_step):
+            yield slice(row, min(rows, row + row_step)), slice(col, min(cols, col + col_step))
+
+
+def _shifted(block: slice, start: int) -> slice:
+    return slice(block.start + start, block.stop + start)
