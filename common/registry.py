@@ -15,7 +15,7 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Maps a name to an object, or to "package.module:attribute" which is imported on first use.
 
-    Third parties add names through the entry-point group `lanefit.<kind>s`. A name that is
+    Third parties add names through the entry-point group `lanefit.<kind>`. A name that is
     registered twice is an error, an unknown one lists the known names.
     """
 
@@ -54,5 +54,5 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
-        for point in entry_points(group=f"lanefit.{self.kind}s"):
+        for point in entry_points(group=f"lanefit.{self.kind}"):
             self.add(point.name, point.value)

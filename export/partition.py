@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..common.errors import UnsupportedError
 from ..kernels.ops import Add, Conv2d, Op, Requantise
@@ -125,7 +126,7 @@ def _is_bottleneck(groups: list[Group], length: int, uses: dict[str, int]) -> bo
     if len(groups) < length:
         return False
     convs = [group.nodes[0].op for group in groups]
-    linked = all(b.input == a.output and uses[a.output] == 1 for a, b in zip(groups, groups[1:], strict=False))
+    linked = all(b.input == a.output and uses[a.output] == 1 for a, b in pairwise(groups))
     lone = all(len(group.nodes) == 1 for group in groups[:-1])
     if not (linked and lone and all(isinstance(op, Conv2d) for op in convs)):
         return False

@@ -12,7 +12,7 @@ from .partition import Group
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One subgraph with its tiling. `prefetch`: weights load during the step before; `drain`: stores end in the next."""
+    """One subgraph with its tiling. `prefetch`: weights load one step early; `drain`: stores end one step late."""
 
     group: Group
     subgraph: Subgraph

@@ -41,7 +41,7 @@ from .subgraph import Memory, Subgraph
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Rows that one convolution of the chain computes: `rows` per stripe, the first `prologue` of them before stripe 0."""
+    """Rows that one convolution of a chain computes: `rows` per stripe, the first `prologue` before stripe 0."""
 
     conv: Conv2d
     rows: int
@@ -91,7 +91,7 @@ class ChainKernel:
         depth = min(2, ceil_div(chain[-1].conv.output[0], tiling.rows))
         found = [Buffer(f"weights{n}", Role.WEIGHTS, weight_bytes(s.conv)) for n, s in enumerate(chain)]
         found += [Buffer(f"rolling{n}", Role.ROLLING, _rolling_bytes(s)) for n, s in enumerate(chain[1:], 1)]
-        in_h, in_w, in_c = chain[0].conv.input
+        _, in_w, in_c = chain[0].conv.input
         _, out_w, out_c = chain[-1].conv.output
         if subgraph.input is not Memory.SRAM:
             first = chain[0]

@@ -220,7 +220,7 @@ def emit_conv(
     index: int,
     second: dict[str, Value | int] | None,
 ) -> None:
-    """CONV, or CONV_ADD when `second` is the view of a residual operand; `index` is the convolution's place in the chain."""
+    """CONV, or CONV_ADD when `second` views a residual operand; `index` is the convolution's place in its chain."""
     stage = operands.stages[index]
     if second is None:
         builder.emit(Unit.ARRAY, Opcode.CONV, **fields, **target, **stage_fields(stage))
