@@ -1,0 +1,120 @@
+"""What a search needs from the outside: the cost of an architecture, its untrained scores and its trained accuracy.
+
+`Workbench` is the seam. `workbench.ModelWorkbench` implements it with real families, tasks and an estimator;
+tests and users with their own trainer put something else there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.budget import Budget, Verdict
+from ..export.graph import Graph
+from ..models.architecture import Architecture
+from .space import Space
+
+OnEpoch = Callable[[int, float], bool]
+"""Called with (finished epochs, validation accuracy); False stops the training."""
+
+
+class Estimate(Protocol):
+    """Predicted cost of one network; `latency_upper_us` is the upper end of its confidence interval."""
+
+    @property
+    def latency_us(self) -> float: ...
+    @property
+    def latency_upper_us(self) -> float: ...
+    @property
+    def sram_bytes(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def dram_bytes(self) -> int: ...
+    @property
+    def macs(self) -> int: ...
+    @property
+    def extrapolated(self) -> bool: ...
+
+
+class Estimator(Protocol):
+    """Costs a shape-only operator graph; `UnsupportedError` for what the target cannot run."""
+
+    def estimate(self, graph: Graph) -> Estimate: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An `Estimate` as stored with a trial, or a measurement, whose upper end is the value itself."""
+
+    latency_us: float
+    latency_upper_us: float
+    sram_bytes: int
+    weight_bytes: int
+    dram_bytes: int
+    macs: int
+    extrapolated: bool = False
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Cost:
+        return cls(
+            float(estimate.latency_us),
+            float(estimate.latency_upper_us),
+            int(estimate.sram_bytes),
+            int(estimate.weight_bytes),
+            int(estimate.dram_bytes),
+            int(estimate.macs),
+            bool(estimate.extrapolated),
+        )
+
+    def check(self, budget: Budget, accuracy: float | None = None) -> Verdict:
+        """The verdict with the upper end of the latency, so that optimism of the estimate cannot win a search."""
+        return budget.check(
+            latency_us=self.latency_upper_us,
+            sram_bytes=self.sram_bytes,
+            weight_bytes=self.weight_bytes,
+            accuracy=accuracy,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Outcome of one training: `accuracy` and `curve` (one value for each epoch) are shares on validation data.
+
+    `accuracy_test` is for the final report and never chooses anything. `weights` is the module's state, name to
+    array; `stopped` says that `on_epoch` ended it.
+    """
+
+    accuracy: float
+    curve: tuple[float, ...]
+    accuracy_test: float | None = None
+    stopped: bool = False
+    weights: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+class Workbench(Protocol):
+    """Everything that depends on family, task and target. Each method is deterministic in its arguments."""
+
+    @property
+    def space(self) -> Space: ...
+
+    def estimate(self, architecture: Architecture) -> Estimate:
+        """Predicted cost; raises `UnsupportedError` for an architecture that the target cannot run."""
+        ...
+
+    def score(self, architecture: Architecture, seed: int) -> dict[str, float]:
+        """Zero-shot scores by proxy, higher is better, minus infinity for a degenerate network."""
+        ...
+
+    def train(self, architecture: Architecture, seed: int, on_epoch: OnEpoch) -> Training: ...
+
+    def measure(self, architecture: Architecture) -> Estimate | None:
+        """Cost measured rather than predicted (compiled and timed), or None where nothing can measure."""
+        ...

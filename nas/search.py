@@ -1,0 +1,126 @@
+"""`run_search`: one search from configuration to result, in a run directory, resumable at any point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import BudgetError, ConfigError, Interrupted, LanefitError
+from .config import SearchConfig
+from .proxies import PROXIES
+from .results import Finalist, SearchResult, nearest_misses
+from .rundir import RunDirectory
+from .samplers import SAMPLERS
+from .scoring import Workbench
+from .session import Progress, Session, Step
+from .strategies import STRATEGIES, Outcome, Strategy
+from .study import Direction, open_study
+
+_DIRECTIONS: dict[str, Direction] = {"score": "maximize", "latency": "minimize"}
+
+
+def run_search(
+    config: SearchConfig | None,
+    directory: Path,
+    bench: Workbench,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> SearchResult:
+    """Searches, and stores everything in `directory`; with `resume`, continues what is stored there.
+
+    A resumed search gives the same trials and the same winner as an undisturbed one. `config` may be None
+    when resuming. `facts` are JSON values that the results depend on or that belong beside them (digests of target
+    and estimator, curation); a resume with other facts is refused.
+
+    Raises:
+        BudgetError: when nothing met the budget; shows the nearest misses, and the trials are stored.
+        ConfigError: for unusable settings, an occupied directory, or nothing to resume.
+        InputError: when the disk is full or the stored study is damaged; finished trials are kept.
+        Interrupted: on Ctrl-C, with the command that continues as its hint.
+    """
+    run = RunDirectory(directory)
+    if config is None and not resume:
+        raise ConfigError("a new search needs a configuration")
+    if config is not None:
+        check_config(config)
+    with run.locked():
+        known = dict(facts or {})
+        if config is None or resume:
+            resolved = run.resume(config, command, known)
+        else:
+            resolved = run.start(config, command, known)
+        try:
+            result = _search(resolved, bench, run, progress or _silent)
+        except KeyboardInterrupt:
+            stopped = _interrupted(resolved, run)
+            run.finish("interrupted", error=stopped)
+            raise stopped from None
+        except LanefitError as error:
+            run.finish("failed", error=error)
+            raise
+        return _conclude(resolved, run, result)
+
+
+def check_config(config: SearchConfig) -> Strategy:
+    """The strategy of `config`, once every name in it is known and its parts agree."""
+    strategy = STRATEGIES.get(config.strategy)
+    SAMPLERS.get(config.sampler)
+    for name in config.proxies:
+        PROXIES.get(name)
+    if config.budget().accuracy is not None and not strategy.trains:
+        trained = ", ".join(name for name in STRATEGIES if STRATEGIES.get(name).trains)
+        problem = f"strategy {strategy.name} trains nothing, so an accuracy floor cannot be checked"
+        raise ConfigError(problem, where="budgets:accuracy", hint=f"use one of {trained}")
+    return strategy
+
+
+def _search(config: SearchConfig, bench: Workbench, run: RunDirectory, progress: Progress) -> SearchResult:
+    strategy = check_config(config)
+    directions: list[Direction] = [_DIRECTIONS[objective] for objective in config.objectives]
+    assert config.seed is not None
+    sampler = strategy.sampler or config.sampler
+    with open_study(run.database, sampler=sampler, directions=directions, seed=config.seed) as study:
+        session = Session(config, bench, study, run, progress)
+        outcome = strategy.run(session)
+        return _result(session, outcome)
+
+
+def _result(session: Session, outcome: Outcome) -> SearchResult:
+    trials, winner = tuple(session.study.records), choose_winner(outcome.finalists)
+    misses = () if winner else tuple(nearest_misses(trials, outcome.finalists))
+    return SearchResult(session.budget, session.seed, trials, outcome.finalists, winner, misses, outcome.warnings)
+
+
+def choose_winner(finalists: Sequence[Finalist]) -> Finalist | None:
+    """The most accurate finalist inside the budget, the faster one of equals; untrained ones keep their order."""
+    inside = [finalist for finalist in finalists if finalist.verdict.passed]
+    return min(inside, key=lambda f: (-(f.accuracy or 0.0), f.cost.latency_us if f.accuracy else 0.0), default=None)
+
+
+def _conclude(config: SearchConfig, run: RunDirectory, result: SearchResult) -> SearchResult:
+    if result.winner is not None:
+        run.finish("done", result)
+        return result
+    error = BudgetError(
+        f"none of {len(result.trials)} candidates meets the budget ({result.budget})",
+        where=str(run.path),
+        hint="; ".join(["nearest misses", *result.misses]),
+    )
+    run.finish("over-budget", result, error)
+    raise error
+
+
+def _interrupted(config: SearchConfig, run: RunDirectory) -> Interrupted:
+    return Interrupted(
+        f"stopped; every finished trial of {config.trials} is saved",
+        where=str(run.path),
+        hint=f"continue with: lanefit search --resume {run.path}",
+    )
+
+
+def _silent(step: Step) -> None:
+    """Progress that nobody watches."""

@@ -1,0 +1,139 @@
+"""`ModelWorkbench`: families, tasks, proxies and the training loop behind the seam that searches work on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..common.errors import ConfigError
+from ..export.graph import Graph
+from ..models.architecture import Architecture
+from ..models.family import Family
+from ..models.layers import LayerSpec
+from ..models.registry import families, find_task
+from ..models.tasks import Split, Task
+from ..targets.spec import EngineSpec
+from .bridge import to_graph
+from .config import SearchConfig
+from .curation import CurationReport, curate
+from .proxies import DEFAULT_PROXIES, Subject, score_all
+from .scoring import Estimate, Estimator, OnEpoch, Training
+from .space import Space
+from .training import EpochReport, Stop, TrainConfig, train
+from .weights import state_arrays
+
+PROXY_BATCH = 16  # images that a zero-shot score looks at
+
+Measure = Callable[[Graph], Estimate]
+
+
+class ModelWorkbench:
+    """Costs, scores and trains the architectures of one family on one task.
+
+    `measure` compiles and times a shape-only graph; without it finalists are judged by the estimate.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        task: Task,
+        estimator: Estimator,
+        *,
+        proxies: Sequence[str] = DEFAULT_PROXIES,
+        train_config: TrainConfig | None = None,
+        measure: Measure | None = None,
+    ) -> None:
+        self.space, self.task, self.estimator = space, task, estimator
+        self._proxies, self._train_config, self._measure = tuple(proxies), train_config or TrainConfig(), measure
+
+    def layers(self, architecture: Architecture) -> tuple[LayerSpec, ...]:
+        """The layers of `architecture` for the channels and classes of the task."""
+        family: Family = self.space.family
+        return family.layers(architecture, input_channels=self.task.channels, classes=self.task.classes)
+
+    def build(self, architecture: Architecture, seed: int) -> torch.nn.Module:
+        family: Family = self.space.family
+        return family.build(architecture, input_channels=self.task.channels, classes=self.task.classes, seed=seed)
+
+    def estimate(self, architecture: Architecture) -> Estimate:
+        return self.estimator.estimate(to_graph(self.layers(architecture)))
+
+    def score(self, architecture: Architecture, seed: int) -> dict[str, float]:
+        layers = self.layers(architecture)
+        macs = sum(layer.macs for layer in layers)
+        subject = Subject(
+            self.build(architecture, seed), self._minibatch(layers[0].input_shape[1]), macs=macs, seed=seed
+        )
+        return score_all(self._proxies, subject)
+
+    def train(self, architecture: Architecture, seed: int, on_epoch: OnEpoch) -> Training:
+        def report(epoch: EpochReport) -> bool:
+            return on_epoch(epoch.epoch, epoch.accuracy_validation)
+
+        module = self.build(architecture, seed)
+        settings = {field.name: getattr(self._train_config, field.name) for field in fields(TrainConfig)}
+        result = train(module, self.task, TrainConfig(**{**settings, "seed": seed}), on_epoch=report)
+        return Training(
+            accuracy=result.accuracy_validation,
+            curve=tuple(entry.accuracy_validation for entry in result.history),
+            accuracy_test=result.accuracy_test,
+            stopped=result.stop is Stop.PRUNED,
+            weights=state_arrays(module),
+        )
+
+    def measure(self, architecture: Architecture) -> Estimate | None:
+        return self._measure(to_graph(self.layers(architecture))) if self._measure else None
+
+    def _minibatch(self, resolution: int) -> torch.Tensor:
+        """The first training images: the same for every candidate of a resolution."""
+        images = self.task.load(Split.TRAIN, resolution, limit=PROXY_BATCH).images
+        return torch.from_numpy(np.ascontiguousarray(self.task.normalise(images)))
+
+
+def workbench(
+    config: SearchConfig, estimator: Estimator, spec: EngineSpec, *, measure: Measure | None = None
+) -> tuple[ModelWorkbench, CurationReport | None]:
+    """The workbench that `config` describes, and what curation for `spec` left out of its space.
+
+    Knobs that the configuration narrows by hand are taken as they are.
+    """
+    space = Space.of(families.get(config.family)).restrict(config.knobs, where="knobs")
+    report = None
+    if config.curate:
+        space, report = curate(space, spec, leave=config.knobs)
+    settings = train_settings(config.train)
+    bench = ModelWorkbench(
+        space, find_task(config.task), estimator, proxies=config.proxies, train_config=settings, measure=measure
+    )
+    return bench, report
+
+
+def train_settings(values: Mapping[str, Any], *, where: str = "train") -> TrainConfig:
+    """The `[train]` table as a `TrainConfig`; the seed is derived from the search and cannot be set there."""
+    kinds = {field.name: str(field.type) for field in fields(TrainConfig) if field.name != "seed"}
+    for name, value in values.items():
+        at = f"{where}:{name}"
+        if name not in kinds:
+            close = difflib.get_close_matches(name, kinds, n=2)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise ConfigError(f"unknown training setting {name!r}", where=at, hint=f"{hint}known: {', '.join(kinds)}")
+        if not _has_kind(value, kinds[name]):
+            raise ConfigError(f"{name} must be {kinds[name]}, got {value!r}", where=at)
+    return TrainConfig(**values)
+
+
+def _has_kind(value: object, kind: str) -> bool:
+    match kind.removesuffix(" | None"):
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case _:
+            return isinstance(value, str)
