@@ -1,0 +1,163 @@
+"""What each executed instruction costs: from field values to the work of `cost.py`, remembered per instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..common.errors import ProgramFault
+from .cost import Work, conv_work, dma_work, vector_work
+from .isa import FIELDS, ConvMode, Instruction, Opcode
+from .ranges import check_fields
+from .resolve import POSITION, clipped, field_values, transfer_range
+from .spec import EngineSpec
+
+_EXTENT_FIELDS = ("row_start", "row_count", "row_limit", "col_count", "chan_start", "chan_count", "chan_limit")
+_SHAPE_FIELDS = ("kernel_h", "kernel_w", "mode", "channels_in")
+_CLIP_FIELDS = tuple(f"{name}{d}" for name in ("count", "origin", "limit") for d in range(3))
+_TRANSFER_FIELDS = ("count3", *(f"{side}_stride{d}" for side in ("dram", "sram") for d in range(4)))
+_IN_KEY = frozenset((*_EXTENT_FIELDS, *_CLIP_FIELDS, "count3"))
+_RELEVANT = _IN_KEY.union(_SHAPE_FIELDS, _TRANSFER_FIELDS)
+_DIMENSIONS = 4
+
+
+@dataclass(slots=True)
+class Cost:
+    """One execution of an instruction: work, cycles without issue, and what it achieves; `hits` counts executions."""
+
+    work: Work
+    cycles: float
+    macs: int = 0
+    vector_elements: int = 0
+    dram_read_bytes: int = 0
+    dram_write_bytes: int = 0
+    hits: int = 0
+
+
+class Coster:
+    """The costs of one data instruction; they vary only where clipping does."""
+
+    __slots__ = ("_compute", "_costs", "_extents", "_instruction", "_spec", "_steps", "fixed")
+
+    def __init__(self, spec: EngineSpec, instruction: Instruction) -> None:
+        self._spec, self._instruction = spec, instruction
+        self._compute = _COSTS[instruction.opcode]
+        stepped = {FIELDS[instruction.opcode][step.field] for step in instruction.steps} & _RELEVANT
+        self._steps = tuple(s for s in instruction.steps if FIELDS[instruction.opcode][s.field] in stepped)
+        self._extents = _EXTENTS[instruction.opcode] if stepped <= _IN_KEY else tuple
+        self._costs: dict[tuple[int, ...], Cost] = {}
+        self.fixed = None if stepped else self._cost(instruction.fields)
+
+    def at(self, counters: Sequence[int]) -> Cost:
+        """The cost at these loop counters; one object for equal extents."""
+        return self.fixed or self._cost(field_values(self._instruction, counters, self._steps))
+
+    def costs(self) -> list[Cost]:
+        """Every cost that was asked for."""
+        return list(self._costs.values())
+
+    def _cost(self, values: Sequence[int]) -> Cost:
+        key = self._extents(values)
+        found = self._costs.get(key)
+        if found is None:
+            opcode = self._instruction.opcode
+            check_fields(opcode, values)
+            found = self._costs[key] = self._compute(self._spec, values, _EXTENTS[opcode](values))
+        return found
+
+
+def _positions(opcode: Opcode, *names: str) -> tuple[int, ...]:
+    return tuple(POSITION[opcode][name] for name in names)
+
+
+def _compute_extents(opcode: Opcode) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    row, rows, row_limit, cols, chan, channels, chan_limit = _positions(
+        opcode, "row_start", "row_count", "row_limit", "col_count", "chan_start", "chan_count", "chan_limit"
+    )
+
+    def extents(v: Sequence[int]) -> tuple[int, ...]:
+        return clipped(v[row], v[rows], v[row_limit]), v[cols], clipped(v[chan], v[channels], v[chan_limit])
+
+    return extents
+
+
+def _dma_extents(opcode: Opcode) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    clips = [_positions(opcode, f"count{d}", f"origin{d}", f"limit{d}") for d in range(_DIMENSIONS - 1)]
+    last = POSITION[opcode]["count3"]
+
+    def extents(v: Sequence[int]) -> tuple[int, ...]:
+        return *(transfer_range(v[count], v[origin], v[limit])[1] for count, origin, limit in clips), v[last]
+
+    return extents
+
+
+def _conv_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
+    kernel_h, kernel_w, mode, inputs = _positions(opcode, "kernel_h", "kernel_w", "mode", "channels_in")
+
+    def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
+        rows, cols, channels = extents
+        depthwise, taps = v[mode] == ConvMode.DEPTHWISE, v[kernel_h] * v[kernel_w]
+        residual = opcode is Opcode.CONV_ADD
+        work = conv_work(spec, rows, cols, channels, v[inputs], taps, depthwise=depthwise, residual=residual)
+        return Cost(work, work.cycles, macs=rows * cols * channels * taps * (1 if depthwise else v[inputs]))
+
+    return cost
+
+
+def _vector_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
+    kernel = _positions(opcode, "kernel_h", "kernel_w") if opcode is Opcode.POOL else ()
+    fixed_reads = 2 if opcode is Opcode.ADD else 1
+
+    def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
+        rows, cols, channels = extents
+        reads = v[kernel[0]] * v[kernel[1]] if kernel else fixed_reads
+        outputs = rows * cols * channels
+        work = vector_work(spec, outputs, reads)
+        return Cost(work, work.cycles, vector_elements=outputs * reads)
+
+    return cost
+
+
+def _dma_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
+    dram = _positions(opcode, *(f"dram_stride{d}" for d in range(_DIMENSIONS)))
+    sram = _positions(opcode, *(f"sram_stride{d}" for d in range(_DIMENSIONS)))
+
+    def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
+        size = extents[0] * extents[1] * extents[2] * extents[3]
+        if not size:
+            return Cost(Work(), 0.0)
+        run_bytes = run_length(extents, [v[p] for p in dram])
+        beats = size // run_length(extents, [v[p] for p in sram])
+        work = dma_work(spec, size // run_bytes, run_bytes, beats)
+        read, written = (size, 0) if opcode is Opcode.LOAD else (0, size)
+        return Cost(work, work.cycles, dram_read_bytes=read, dram_write_bytes=written)
+
+    return cost
+
+
+def run_length(counts: Sequence[int], strides: Sequence[int]) -> int:
+    """Bytes that a nest of loops (outermost first) touches one after the other before its first jump."""
+    length = 1
+    for count, stride in zip(reversed(counts), reversed(strides), strict=True):
+        if count == 1:
+            continue
+        if stride != length:
+            break
+        length *= count
+    return length
+
+
+def sync_values(instruction: Instruction, counters: Sequence[int], semaphores: int) -> tuple[int, int]:
+    """Semaphore and count of WAIT or SIGNAL."""
+    semaphore, count = field_values(instruction, counters)
+    if not 0 <= semaphore < semaphores:
+        raise ProgramFault(f"semaphore {semaphore} does not exist, the engine has {semaphores}")
+    if count < 0:
+        raise ProgramFault(f"a semaphore cannot count by {count}")
+    return semaphore, count
+
+
+_DMA, _CONV = (Opcode.LOAD, Opcode.STORE), (Opcode.CONV, Opcode.CONV_ADD)
+_VECTOR = (Opcode.POOL, Opcode.ADD, Opcode.REQUANTISE)
+_EXTENTS = {o: _dma_extents(o) for o in _DMA} | {o: _compute_extents(o) for o in (*_CONV, *_VECTOR)}
+_COSTS = {o: _dma_cost(o) for o in _DMA} | {o: _conv_cost(o) for o in _CONV} | {o: _vector_cost(o) for o in _VECTOR}
