@@ -8,6 +8,7 @@ in Vela's performance model; the `ne-*` family is our own.
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
@@ -171,6 +172,16 @@ def spec_from_toml(text: str, *, where: str) -> EngineSpec:
                 raise ConfigError(f"unknown key {key!r} in [{section}]", where=where_key, hint=f"known: {known}")
             values[_SECTIONS[section][key]] = value
     return spec_from_dict(values, where=where)
+
+
+def spec_to_toml(spec: EngineSpec) -> str:
+    """The TOML file that `spec_from_toml` reads back as an equal spec."""
+    sections = []
+    for section, keys in _SECTIONS.items():
+        # JSON and TOML agree on numbers and on strings without DEL, which a name has no use for.
+        lines = [f"{key} = {json.dumps(getattr(spec, field))}" for key, field in keys.items()]
+        sections.append("\n".join([f"[{section}]", *lines, ""]))
+    return "\n".join(sections)
 
 
 def preset_names() -> list[str]:
