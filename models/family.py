@@ -69,6 +69,14 @@ class Family(ABC):
                 values[knob.name] = knob.values[int(generator.integers(len(knob.values)))]
         return Architecture.of(self.name, values)
 
+    def middle(self) -> Architecture:
+        """The canonical architecture in the middle of every active knob's values: what a bare family name stands for."""
+        values: dict[str, KnobValue] = {}
+        for knob in self.knobs():
+            if self.is_active(knob.name, values):
+                values[knob.name] = knob.values[len(knob.values) // 2]
+        return Architecture.of(self.name, values)
+
     def own(self, architecture: Architecture) -> dict[str, KnobValue]:
         """The knob values, once `architecture` is known to be of this family."""
         if architecture.family != self.name:
