@@ -43,6 +43,9 @@ class Candidate:
     def workspace_bytes(self) -> int:
         return sum(buffer.size_bytes for buffer in self.buffers)
 
+    def __hash__(self) -> int:
+        return hash(self.tiling)  # estimate and buffers follow from it; caches hash candidates often
+
 
 @lru_cache(maxsize=200_000)
 def candidates(subgraph: Subgraph, spec: EngineSpec) -> tuple[Candidate, ...]:
