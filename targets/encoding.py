@@ -166,17 +166,23 @@ def _json(data: bytes, kind: type, section: str) -> Any:
     return value
 
 
+def port_dict(port: Port) -> dict[str, Any]:
+    """The JSON form of a port."""
+    return {**{name: getattr(port, name) for name in _PORT_TYPES}, "scale": float(port.scale)}
+
+
 def _ports(ports: tuple[Port, ...]) -> list[dict[str, Any]]:
-    return [{**{name: getattr(port, name) for name in _PORT_TYPES}, "scale": float(port.scale)} for port in ports]
+    return [port_dict(port) for port in ports]
 
 
 def _decode_ports(values: Any) -> tuple[Port, ...]:
     if not isinstance(values, list):
         raise PackageError("ports must be a list")
-    return tuple(_decode_port(value) for value in values)
+    return tuple(decode_port(value) for value in values)
 
 
-def _decode_port(value: Any) -> Port:
+def decode_port(value: Any) -> Port:
+    """The inverse of `port_dict`; anything else is a `PackageError`."""
     if not isinstance(value, dict) or set(value) != set(_PORT_TYPES):
         raise PackageError(f"a port has the keys {', '.join(_PORT_TYPES)}")
     for name, kinds in _PORT_TYPES.items():
@@ -184,7 +190,10 @@ def _decode_port(value: Any) -> Port:
             raise PackageError(f"{name} of a port must be {kinds[0].__name__}, got {value[name]!r}")
     if not all(type(extent) is int for extent in value["shape"]):
         raise PackageError(f"the shape of a port holds integers, got {value['shape']}")
-    return Port(**{**value, "shape": tuple(value["shape"]), "scale": float(value["scale"])})
+    try:
+        return Port(**{**value, "shape": tuple(value["shape"]), "scale": float(value["scale"])})
+    except OverflowError as error:
+        raise PackageError(f"the scale of a port is too large: {error}") from error
 
 
 def _decode_marks(data: bytes) -> tuple[Mark, ...]:
