@@ -1,0 +1,78 @@
+"""Options that several commands share, under one name and meaning everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..common.errors import ConfigError
+
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        "-t",
+        metavar="NAME|FILE.toml",
+        help="Engine: a preset or a description of your own.",
+        show_default=False,
+    ),
+]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        "-b",
+        metavar="NAME=LIMIT",
+        help="A limit such as latency=2ms, sram=512KiB, weights=1MiB or accuracy=97%; repeatable.",
+        show_default=False,
+    ),
+]
+ArchitectureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--architecture", "-a", metavar="FILE", help="TOML or JSON architecture for a family.", show_default=False
+    ),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        "--task", metavar="NAME", help="Task that sets input channels and classes of a family: a name or folder:PATH."
+    ),
+]
+SramLimitOption = Annotated[
+    str,
+    typer.Option(
+        "--sram-limit",
+        metavar="SIZE",
+        help="Let the memory plan use no more SRAM than this, e.g. 256KiB.",
+        show_default=False,
+    ),
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Family, baseline, run directory, *.lanefit package or *.onnx file.", show_default=False
+    ),
+]
+PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A *.lanefit package.", show_default=False)]
+InputShapeOption = Annotated[
+    str,
+    typer.Option(
+        "--input-shape",
+        metavar="1x3x224x224",
+        help="Shape for an ONNX model with dynamic dimensions.",
+        show_default=False,
+    ),
+]
+
+
+def parse_shape(text: str) -> tuple[int, ...] | None:
+    """The extents in "1x3x224x224"; None for no text."""
+    if not text:
+        return None
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"{text!r} is not a shape", where="--input-shape", hint="write 1x3x224x224")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,69 @@
+"""`lanefit profile`: the verdict, where every cycle and byte goes, and what to do about the worst."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .command import command
+from .options import (
+    ArchitectureOption,
+    BudgetOption,
+    InputShapeOption,
+    ModelArgument,
+    SramLimitOption,
+    TargetOption,
+    TaskOption,
+    parse_shape,
+)
+from .output import Output
+
+
+@command
+def profile(
+    output: Output,
+    model: ModelArgument,
+    target: TargetOption = "",
+    budget: BudgetOption = None,
+    architecture: ArchitectureOption = None,
+    task: TaskOption = "",
+    sram_limit: SramLimitOption = "",
+    input_shape: InputShapeOption = "",
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace", metavar="FILE", help="Write a timeline for Perfetto or chrome://tracing.", show_default=False
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="How many of the slowest subgraphs to comment on.")] = 5,
+    predicted: Annotated[
+        bool, typer.Option("--predicted", help="Estimate instead of compiling (architectures only).")
+    ] = False,
+) -> int:
+    """Say where a network's cycles and bytes go on a target, and whether it is inside a budget."""
+    from ..common.budget import Budget
+    from ..common.units import parse_bytes
+    from .model_argument import resolve
+    from .model_profile import profile_of, target_of
+    from .profile_report import profile_document, profile_tables
+
+    limits = Budget.parse(budget or (), where="--budget")
+    limit_bytes = parse_bytes(sram_limit, where="--sram-limit") if sram_limit else None
+    found = resolve(model, architecture=architecture, task=task)
+    spec = target_of(found, target)
+    if predicted:
+        from .prediction import predict
+
+        return predict(output, found, spec, limits)
+    shape = parse_shape(input_shape)
+    result = profile_of(output, found, spec, input_shape=shape, sram_limit_bytes=limit_bytes)
+    verdict = result.judge(limits)
+    if trace is not None:
+        from ..common.files import write_json
+
+        write_json(trace, result.timeline())
+    document = profile_document(found.name, result, verdict, top)
+    output.result(document, *profile_tables(found.name, result, verdict, top))
+    return 0 if verdict.passed else 1

@@ -1,0 +1,150 @@
+"""`Profile`: where the time and memory of a compiled network go, and whether that is inside a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..common.budget import Budget, Verdict
+from ..targets.spec import EngineSpec
+from ..targets.timing import simulate
+from ..targets.trace import chrome_trace
+from .advice import advise
+from .compiler import Compiled, SubgraphReport
+from .placement import Placement
+from .planned import PlannedStep
+
+PASSIVE_RULES = ("border", "view")  # quantise, dequantise and reshapes, as opposed to operators that the engine refused
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One subgraph of one region with its share of the network's cycles."""
+
+    region: int
+    step: PlannedStep
+    report: SubgraphReport
+    share: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values, units in the names."""
+        figures = asdict(self.report)
+        for name in ("array", "output", "vector", "memory", "lower_bound"):
+            figures[f"{name}_cycles"] = figures.pop(name)
+        return {"region": self.region, "share": self.share, "placement": "engine", **figures}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and why some of it could not be shown; what is not shown is not passed."""
+
+    verdict: Verdict
+    unproven: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict.passed and not self.unproven
+
+    def __str__(self) -> str:
+        items = str(self.verdict).partition("  ")[2]
+        return f"{'PASS' if self.passed else 'FAIL'}  {items}" + (f"; {self.unproven}" if self.unproven else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.verdict.as_dict(), "passed": self.passed, "unproven": self.unproven}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A network on one engine. Regions run one after the other; the time of CPU operators is not modelled."""
+
+    spec: EngineSpec
+    compiled: tuple[Compiled, ...]
+    placements: tuple[Placement, ...] = ()
+
+    @property
+    def cycles(self) -> int:
+        return sum(item.timing.cycles for item in self.compiled)
+
+    @property
+    def latency_us(self) -> float:
+        return sum(item.latency_us for item in self.compiled)
+
+    @property
+    def lower_bound_cycles(self) -> float:
+        """Roofline of the regions, added up."""
+        return sum(item.lower_bound_cycles for item in self.compiled)
+
+    @property
+    def sram_bytes(self) -> int:
+        return max((item.sram_bytes for item in self.compiled), default=0)
+
+    @property
+    def macs(self) -> int:
+        return sum(report.macs for item in self.compiled for report in item.report)
+
+    @property
+    def refused(self) -> tuple[Placement, ...]:
+        """Operators that run on the CPU because a rule or the compiler refused them."""
+        return tuple(p for p in self.placements if p.where == "cpu" and p.rule not in PASSIVE_RULES)
+
+    @property
+    def passive(self) -> tuple[Placement, ...]:
+        """Quantise, dequantise and reshape operators on the CPU at the borders of the engine's part."""
+        return tuple(p for p in self.placements if p.where == "cpu" and p.rule in PASSIVE_RULES)
+
+    def rows(self) -> Iterator[Row]:
+        """Every subgraph in the order of execution."""
+        for region, item in enumerate(self.compiled):
+            for step, report in zip(item.plan.steps, item.report, strict=True):
+                yield Row(region, step, report, report.cycles / self.cycles if self.cycles else 0.0)
+
+    def worst(self, count: int = 5) -> list[tuple[Row, str]]:
+        """The subgraphs that take longest, each with one suggestion."""
+        rows = sorted(self.rows(), key=lambda row: -row.report.cycles)[:count]
+        return [(row, advise(row.step, row.report, self.spec)) for row in rows]
+
+    def totals(self) -> dict[str, float]:
+        """Figures of the whole network, units in the names."""
+        macs, cycles = self.macs, self.cycles
+        return {
+            "latency_us": self.latency_us,
+            "cycles": cycles,
+            "lower_bound_cycles": self.lower_bound_cycles,
+            "sram_bytes": self.sram_bytes,
+            "weight_bytes": sum(item.weight_bytes for item in self.compiled),
+            "dram_bytes": sum(item.dram_bytes for item in self.compiled),
+            "macs": macs,
+            "utilisation": macs / (cycles * self.spec.parallelism) if cycles else 0.0,
+            "engine_regions": len(self.compiled),
+            "cpu_operators": len(self.refused),
+        }
+
+    def judge(self, budget: Budget) -> Judgement:
+        """Latency, SRAM and weights against `budget`; operators on the CPU leave a latency limit unproven."""
+        weights = sum(item.weight_bytes for item in self.compiled)
+        verdict = budget.hardware().check(latency_us=self.latency_us, sram_bytes=self.sram_bytes, weight_bytes=weights)
+        return Judgement(verdict, unproven(budget, self.placements))
+
+    def timeline(self) -> dict[str, Any]:
+        """All regions as one Chrome trace, one after the other, in microseconds."""
+        document: dict[str, Any] = {}
+        start_us = 0.0
+        for item in self.compiled:
+            trace = chrome_trace(simulate(item.program, trace=True), name=self.spec.name)
+            for event in trace["traceEvents"]:
+                if "ts" in event:
+                    event["ts"] += start_us
+            if document:
+                document["traceEvents"] += [event for event in trace["traceEvents"] if "ts" in event]
+            document = document or trace
+            start_us += item.latency_us
+        return document or {"traceEvents": []}
+
+
+def unproven(budget: Budget, placements: tuple[Placement, ...]) -> str:
+    """Why a latency limit cannot be shown to hold, or nothing: CPU operators have no modelled time."""
+    count = sum(p.where == "cpu" and p.rule not in PASSIVE_RULES for p in placements)
+    if budget.latency_us is None or not count:
+        return ""
+    return f"latency not proven: {count} operators run on the CPU, whose time is not modelled"
