@@ -131,8 +131,9 @@ def groups(site: Site) -> str | None:
     count = attribute(site.node, "group", 1)
     channels = site.index.shape(site.node.input[0])[1]
     assert site.weights is not None
-    depthwise = count == channels == len(site.weights.values)
-    return None if count == 1 or depthwise else f"{count} groups of {channels} channels"
+    outputs, inputs = site.weights.values.shape[:2]
+    fits = inputs * count == channels and (count == 1 or count == channels == outputs)
+    return None if fits else f"{count} groups of {inputs} inputs, {channels} to {outputs} channels"
 
 
 def plain_linear(site: Site) -> str | None:

@@ -1,0 +1,209 @@
+"""The whole way: module or ONNX file → int8 → regions → programs → host library → package, verified on the way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from ..common.budget import Budget, Verdict
+from ..common.errors import ModelError, UnsupportedError
+from ..targets.spec import EngineSpec
+from .compiler import Compiled, compile_graph
+from .contents import assemble
+from .engines import emulator_engine
+from .graph import Graph
+from .host import Arrays, build_host
+from .importer import Imported, import_model
+from .normalise import normalise
+from .onnx_export import simplify, to_onnx
+from .onnx_model import GraphIndex, check_model, load_model
+from .package import Package, Preprocessing
+from .placement import Placement
+from .quantise import Calibration, calibration_samples, is_quantised, quantise
+from .split_run import SplitModel
+from .stages import device_stages, output_steps, source_stages
+from .verify import VerifyReport, verify
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Source: TypeAlias = "nn.Module | ModelProto | Path"
+Compile: TypeAlias = Callable[[Graph, EngineSpec], Compiled]
+VERIFY_SAMPLES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """A network on its way: the module if there was one, the float ONNX model if there was one, and the int8 one."""
+
+    module: nn.Module | None
+    real: ModelProto | None
+    int8: ModelProto
+    samples: tuple[NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A quantised network compiled for an engine, without package and verification: enough to profile."""
+
+    spec: EngineSpec
+    imported: Imported
+    compiled: tuple[Compiled, ...]
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        return self.imported.placements
+
+    @property
+    def cycles(self) -> float:
+        """Cycles of all regions, which run one after the other; CPU operators are not in it."""
+        return sum(item.timing.cycles for item in self.compiled)
+
+    @property
+    def latency_us(self) -> float:
+        """Time on the engine; CPU operators are not in it."""
+        return sum(item.latency_us for item in self.compiled)
+
+    @property
+    def sram_bytes(self) -> int:
+        return max((item.sram_bytes for item in self.compiled), default=0)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(item.weight_bytes for item in self.compiled)
+
+    @property
+    def dram_bytes(self) -> int:
+        return sum(item.dram_bytes for item in self.compiled)
+
+    @property
+    def macs(self) -> int:
+        return sum(region.graph.macs for region in self.imported.regions)
+
+    def check(self, budget: Budget) -> Verdict:
+        """Latency, SRAM and weights against a budget; an accuracy floor needs data and is left out."""
+        return budget.hardware().check(
+            latency_us=self.latency_us, sram_bytes=self.sram_bytes, weight_bytes=self.weight_bytes
+        )
+
+    def run_device(self, inputs: Arrays) -> dict[str, NDArray]:
+        """Outputs for samples along the leading axis: regions on the emulator, the rest in ONNX Runtime."""
+        split = SplitModel(self.imported.host, GraphIndex(self.imported.model).types)
+        return split(emulator_engine([item.program for item in self.compiled]), inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    package: Package
+    verify: VerifyReport
+    built: Built
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        return self.built.placements
+
+    @property
+    def latency_us(self) -> float:
+        return self.built.latency_us
+
+
+def export_model(
+    source: Source,
+    spec: EngineSpec,
+    calibration: Calibration | None = None,
+    *,
+    name: str = "",
+    input_shape: tuple[int, ...] | None = None,
+    budget: Budget | None = None,
+    preprocessing: Preprocessing | None = None,
+    provenance: dict[str, str] | None = None,
+    compile_with: Compile = compile_graph,
+) -> ExportResult:
+    """Exports a network and verifies every stage on up to 16 calibration samples.
+
+    Raises `ModelError` for models that cannot be read, quantised or imported, `ToolchainError` when the CPU part
+    cannot be built, and `DeviceError` when a stage misses its tolerance: an unverified package is never returned.
+    """
+    models = quantised(source, calibration, input_shape)
+    built = build(models.int8, spec, compile_with=compile_with)
+    host = build_host(built.imported.host, built.imported.regions)
+    inputs = _samples(models, built.imported.model)
+    stages = source_stages(models.module, models.real, inputs)
+    stages += device_stages(built.imported, [item.program for item in built.compiled], host, inputs)
+    report = verify(stages, output_steps(built.imported.model))
+    report.check()
+    verdict = built.check(budget) if budget is not None else None
+    label = name or (source.stem if isinstance(source, Path) else type(source).__name__)
+    package = assemble(label, built, models.real, host, report, verdict, preprocessing, provenance or {})
+    return ExportResult(package, report, built)
+
+
+def quantised(
+    source: Source, calibration: Calibration | None = None, input_shape: tuple[int, ...] | None = None
+) -> Models:
+    """The int8 QDQ model of `source`: a module or float model is quantised, a quantised one is taken as it is."""
+    given = list(calibration) if calibration is not None else []
+    if isinstance(source, ModelProto | Path):
+        model = load_model(source) if isinstance(source, Path) else source
+        check_model(model, where=str(source) if isinstance(source, Path) else model.graph.name)
+        if is_quantised(model):
+            return Models(None, None, normalise(model, input_shape), tuple(given))
+        return _quantised(None, simplify(model, input_shape), given)
+    if input_shape is None and not given:
+        raise ModelError("neither input shape nor calibration data", hint="give calibration data for the module")
+    shape = input_shape or (1, *given[0].shape[-3:])
+    return _quantised(source, to_onnx(source, shape), given)
+
+
+def build(int8: ModelProto, spec: EngineSpec, *, compile_with: Compile = compile_graph) -> Built:
+    """Imports and compiles a quantised model; operators that have no tiling on this engine move to the CPU."""
+    demoted: dict[str, str] = {}
+    while True:
+        imported = import_model(int8, demoted=demoted)
+        try:
+            return Built(spec, imported, tuple(compile_with(region.graph, spec) for region in imported.regions))
+        except UnsupportedError as error:
+            refused = _blamed(error.where, imported)
+            if not refused:
+                raise
+            demoted |= dict.fromkeys(refused, error.what)
+
+
+def _quantised(module: nn.Module | None, real: ModelProto, given: Sequence[NDArray]) -> Models:
+    if not given:
+        hint = "give calibration data: some tens of representative samples"
+        raise ModelError("a float model must be quantised first", where=real.graph.name, hint=hint)
+    index = GraphIndex(real)
+    samples = calibration_samples(given, index.shape(index.inputs[0]))
+    return Models(module, real, quantise(real, samples), tuple(samples[:VERIFY_SAMPLES]))
+
+
+def _blamed(where: str, imported: Imported) -> list[str]:
+    """ONNX operators behind the nodes that a compiler error names as "node 'a+b'"."""
+    match = re.fullmatch(r"node '(.*)'", where)
+    names = set(match.group(1).split("+")) if match else set()
+    nodes = (node for region in imported.regions for node in region.graph.nodes)
+    return sorted({node.source[0] for node in nodes if node.name in names})
+
+
+def _samples(models: Models, model: ModelProto) -> dict[str, NDArray]:
+    """Verification inputs: calibration samples, or noise of the right type where there are none."""
+    index = GraphIndex(model)
+    if models.samples and len(index.inputs) == 1:
+        single = calibration_samples(models.samples, index.shape(index.inputs[0]))
+        return {index.inputs[0]: np.concatenate(single[:VERIFY_SAMPLES])}
+    rng = np.random.default_rng(0)
+    return {name: _noise(rng, index.dtype(name), (4, *index.shape(name)[1:])) for name in index.inputs}
+
+
+def _noise(rng: np.random.Generator, dtype: np.dtype | None, shape: tuple[int, ...]) -> NDArray:
+    if dtype is not None and np.issubdtype(dtype, np.integer):
+        return rng.integers(0, 127, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype or np.float32)

@@ -1,0 +1,65 @@
+"""Quantisation: what it makes, and what data it refuses."""
+
+import numpy as np
+import pytest
+from export_examples import EveryOperator, Mixed, float_model, int8_model
+
+from lanefit.common.errors import ModelError
+from lanefit.export.onnx_model import GraphIndex
+from lanefit.export.quantise import is_quantised, quantise, random_calibration
+from lanefit.export.split_run import run_samples, session
+from lanefit.export.verify import sqnr_db
+
+
+def test_activations_are_asymmetric_int8_and_weights_symmetric_per_channel() -> None:
+    index = GraphIndex(int8_model(EveryOperator))
+    conv = next(node for node in index.nodes if node.name == "stem.0")
+    activation, weights = (index.params(index.producer[name]) for name in conv.input[:2])
+    assert activation is not None
+    assert weights is not None
+    assert activation.dtype == np.int8
+    assert weights.scale.shape == (8,)
+    assert not weights.zero_point.any()
+
+
+def test_relu_disappears_into_the_output_range() -> None:
+    assert not {"Relu", "Clip"} & {node.op_type for node in int8_model(EveryOperator).graph.node}
+
+
+def test_operators_that_the_engine_lacks_stay_float() -> None:
+    index = GraphIndex(int8_model(Mixed))
+    assert [n.op_type for n in index.consumers[next(n for n in index.nodes if n.op_type == "Sigmoid").output[0]]] == [
+        "Mul"
+    ]
+
+
+def test_the_quantised_model_is_close_to_the_float_one() -> None:
+    x = np.random.default_rng(5).standard_normal((32, *EveryOperator.shape[1:]), np.float32)
+    real, int8 = (run_samples(session(f(EveryOperator)), {"input": x})["output"] for f in (float_model, int8_model))
+    assert sqnr_db(real, int8) > 18
+
+
+def test_batches_and_single_samples_calibrate_alike() -> None:
+    batch = random_calibration(Mixed.shape, 4)[0]
+    assert quantise(float_model(Mixed), [batch]) == quantise(float_model(Mixed), list(batch))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "empty"),
+        ([np.zeros((2, 3, 8, 8), np.float32)], r"must be float32 \(n, 1, 8, 8\)"),
+        ([np.zeros((2, 1, 8, 8))], "float64"),
+        ([np.full((1, 1, 8, 8), np.nan, np.float32)], "NaN"),
+    ],
+    ids=["empty", "shape", "dtype", "nan"],
+)
+def test_unusable_calibration_data_is_refused(data: list[np.ndarray], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        quantise(float_model(Mixed), data)
+
+
+def test_a_quantised_model_is_not_quantised_again() -> None:
+    assert is_quantised(int8_model(Mixed))
+    with pytest.raises(ModelError, match="quantised already"):
+        quantise(int8_model(Mixed), random_calibration(Mixed.shape))
