@@ -20,9 +20,10 @@ from .planned import Plan, PlannedStep
 
 @dataclass(frozen=True, slots=True)
 class SubgraphReport:
-    """One placed subgraph. Cycles of all subgraphs add up to those of the network.
+    """One placed subgraph.
 
-    `bound` names the resource that holds it; `array`, `output`, `vector` and `memory` are the cycles of
+    `cycles` is its own time. `hidden_cycles` of it passed under the subgraph before, while weights were
+    prefetched: `cycles − hidden_cycles` of all subgraphs add up to those of the network. `bound` names the resource that holds it; `array`, `output`, `vector` and `memory` are the cycles of
     work that each resource had; `lower_bound` is the roofline of this subgraph alone.
     """
 
@@ -30,6 +31,7 @@ class SubgraphReport:
     kind: str
     nodes: tuple[str, ...]
     cycles: float
+    hidden_cycles: float
     lower_bound: float
     bound: str
     array: float
@@ -87,7 +89,9 @@ def compile_graph(graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | Non
     program = lower(graph, planned, spec)
     timing = simulate(program)
     labels = {item.label: item for item in timing.labels}
-    report = tuple(_report(step, labels[step.group.label], spec) for step in planned.steps)
+    ordered = [labels[step.group.label] for step in planned.steps]
+    ends = [0.0, *(item.end for item in ordered)]
+    report = tuple(_report(s, t, before, spec) for s, t, before in zip(planned.steps, ordered, ends, strict=False))
     return Compiled(program, planned, timing, report)
 
 
@@ -153,12 +157,16 @@ def _compulsory_bytes(step: PlannedStep) -> int:
     return total
 
 
-def _report(step: PlannedStep, timing: LabelTiming, spec: EngineSpec) -> SubgraphReport:
+def _report(step: PlannedStep, timing: LabelTiming, before: float, spec: EngineSpec) -> SubgraphReport:
+    """`before` is when the subgraph before ended: what DMA did for this one until then is hidden."""
+    hidden = min(max(0.0, before - timing.start), timing.dram)
+    cycles = timing.cycles + hidden
     return SubgraphReport(
         label=step.group.label,
         kind=step.subgraph.kind,
         nodes=tuple(node.name for node in step.group.nodes),
-        cycles=timing.cycles,
+        cycles=cycles,
+        hidden_cycles=hidden,
         lower_bound=step_lower_bound(step, spec),
         bound=timing.bound,
         array=timing.array,
@@ -169,5 +177,5 @@ def _report(step: PlannedStep, timing: LabelTiming, spec: EngineSpec) -> Subgrap
         dram_write_bytes=timing.dram_write_bytes,
         weight_bytes=step.weight_bytes,
         macs=step.subgraph.macs,
-        utilisation=step.subgraph.macs / (timing.cycles * spec.parallelism) if timing.cycles else 0.0,
+        utilisation=step.subgraph.macs / (cycles * spec.parallelism) if cycles else 0.0,
     )

@@ -25,6 +25,7 @@ from .kernel import (
     Role,
     Tiling,
     map_size,
+    pipelined,
     range_fields,
     record_pitch,
     records_transfer,
@@ -118,7 +119,7 @@ class ChainKernel:
         out = map_cycles(spec, subgraph.output, (tiling.rows, *last.output[1:]), last.output[2])
         second = map_cycles(spec, subgraph.second, (tiling.rows, *last.output[1:]), last.output[2])
         dma = weights + stripes * (load + out + second)
-        return Estimate(compute, dma, weights + load + second + spec.dram_latency_cycles + out)
+        return pipelined(spec, compute, dma, first=weights + load + second, last=compute / stripes, tail=out)
 
     def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
         _ChainEmitter(builder, self, subgraph, tiling, operands).emit()

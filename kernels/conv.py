@@ -22,6 +22,7 @@ from .kernel import (
     add_fields,
     input_rows,
     map_size,
+    pipelined,
     range_fields,
     record_pitch,
     records_transfer,
@@ -49,8 +50,13 @@ class _Plan:
 
     @property
     def input_tiles(self) -> int:
-        """How often a row tile of the input is loaded in all."""
+        """How often a stripe of the input is loaded in all."""
         return self.row_tiles * (self.channel_tiles if self.weights_outer else 1)
+
+    @property
+    def input_channels(self) -> int:
+        """Channels in a stripe: a depthwise tile needs only its own."""
+        return self.channels if self.conv.depthwise else self.conv.input[2]
 
     @property
     def weight_tiles(self) -> int:
@@ -79,9 +85,7 @@ class ConvKernel:
         conv = subgraph.convs[0]
         rows = splits(conv.output[0]) if subgraph.streams else [conv.output[0]]
         channels = splits(conv.output[2], spec.output_lanes)
-        if conv.depthwise and subgraph.input is not Memory.SRAM:
-            channels = channels[:1]  # stripes carry every channel, and depthwise weights are few
-        orders = (True, False) if subgraph.streams else (True,)
+        orders = (True, False) if subgraph.streams and not conv.depthwise else (True,)
         return [
             Tiling(r, c, order)
             for r in rows
@@ -91,11 +95,11 @@ class ConvKernel:
 
     def buffers(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> tuple[Buffer, ...]:
         p = _plan(subgraph, tiling)
-        (in_h, in_w, in_c), (_, out_w, _) = p.conv.input, p.conv.output
+        (in_h, in_w, _), (_, out_w, _) = p.conv.input, p.conv.output
         found = [Buffer("weights", Role.WEIGHTS, record_pitch(p.conv) * p.channels, min(2, p.weight_tiles))]
         if subgraph.input is not Memory.SRAM:
             rows = input_rows(p.conv, p.rows) if p.row_tiles > 1 else in_h
-            found.append(Buffer("input", Role.INCOMING, rows * in_w * in_c, min(2, p.input_tiles)))
+            found.append(Buffer("input", Role.INCOMING, rows * in_w * p.input_channels, min(2, p.input_tiles)))
         tiles = p.row_tiles * p.channel_tiles
         tile_bytes = p.rows * out_w * p.channels
         if subgraph.second not in (None, Memory.SRAM):
@@ -112,14 +116,16 @@ class ConvKernel:
             for channels, n_channels in tile_sizes(p.conv.output[2], p.channels)
             for n in (n_rows * n_channels,)
         )
-        weights = dma_work(spec, 1, record_pitch(p.conv) * p.channels, 1).cycles + spec.issue_cycles
+        weights = self._weights_cycles(p, spec, p.channels)
+        all_weights = sum(
+            n * self._weights_cycles(p, spec, size) for size, n in tile_sizes(p.conv.output[2], p.channels)
+        )
         load = 0.0 if subgraph.input is Memory.SRAM else self._stripe_cycles(p, subgraph, spec)
         out = map_cycles(spec, subgraph.output, (p.rows, p.conv.output[1], p.channels), p.conv.output[2])
         second = map_cycles(spec, subgraph.second, (p.rows, p.conv.output[1], p.channels), p.conv.output[2])
         tiles = p.row_tiles * p.channel_tiles
-        dma = p.weight_tiles * weights + p.input_tiles * load + tiles * (out + second)
-        first = weights + load + second + spec.dram_latency_cycles
-        return Estimate(compute, dma, first + (out and out + spec.dram_latency_cycles))
+        dma = all_weights * p.weight_tiles / p.channel_tiles + p.input_tiles * load + tiles * (out + second)
+        return pipelined(spec, compute, dma, first=weights + load + second, last=compute / tiles, tail=out)
 
     def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
         p = _plan(subgraph, tiling)
@@ -129,11 +135,11 @@ class ConvKernel:
             with builder.loop(p.channel_tiles) as c:
                 weights = emitter.load_weights(c)
                 with builder.loop(p.row_tiles) as r:
-                    emitter.tile(weights, emitter.load_input(r), r, c)
+                    emitter.tile(weights, emitter.load_input(r, c), r, c)
             return
         resident = emitter.load_weights(Value()) if p.channel_tiles == 1 else None
         with builder.loop(p.row_tiles) as r:
-            source = emitter.load_input(r)
+            source = emitter.load_input(r, Value())
             with builder.loop(p.channel_tiles) as c:
                 emitter.tile(resident or emitter.load_weights(c), source, r, c)
 
@@ -146,10 +152,14 @@ class ConvKernel:
         ).cycles  # fmt: skip
 
     @staticmethod
+    def _weights_cycles(p: _Plan, spec: EngineSpec, channels: int) -> float:
+        return dma_work(spec, 1, record_pitch(p.conv) * channels, 1).cycles + spec.issue_cycles
+
+    @staticmethod
     def _stripe_cycles(p: _Plan, subgraph: Subgraph, spec: EngineSpec) -> float:
         height, width, channels = p.conv.input
         rows = min(height, input_rows(p.conv, p.rows))
-        return map_cycles(spec, subgraph.input, (rows, width, channels), channels)
+        return map_cycles(spec, subgraph.input, (rows, width, p.input_channels), channels)
 
 
 class _ConvEmitter:
@@ -164,8 +174,11 @@ class _ConvEmitter:
         fields = records_transfer(self.o.records[0], self.pitch, channel, self.p.channels, self.p.conv.output[2])
         return self.b.load(self.rings["weights"], **fields)
 
-    def load_input(self, r: Value) -> dict[str, Value | int]:
-        """The input view for row tile `r`, loading its stripe first when the map is not resident."""
+    def load_input(self, r: Value, c: Value) -> dict[str, Value | int]:
+        """The input view for row tile `r`, loading its stripe first when the map is not resident.
+
+        A stripe holds every channel, or for a depthwise convolution those of channel tile `c`.
+        """
         source, window = self.o.input, self.p.conv.window
         if "input" not in self.rings:
             return resident_view("in", source.address, source.shape)
@@ -175,8 +188,10 @@ class _ConvEmitter:
         else:
             row0 = r * (self.p.rows * window.stride_h) + (-window.pad_h)
             rows = input_rows(self.p.conv, self.p.rows)
-        slot = self.b.load(self.rings["input"], **rows_transfer(source, row0, rows))
-        return tile_view("in", slot, source.shape[1:], row0=row0)
+        count = self.p.input_channels
+        chan0 = c * count if count < source.shape[2] else 0
+        slot = self.b.load(self.rings["input"], **rows_transfer(source, row0, rows, chan0=chan0, channels=count))
+        return tile_view("in", slot, (source.shape[1], count), row0=row0, chan0=chan0)
 
     def tile(self, weights: Value, source: dict[str, Value | int], r: Value, c: Value) -> None:
         p, o = self.p, self.o

@@ -67,6 +67,18 @@ class Estimate:
         return max(self.compute, self.dma) + self.exposed
 
 
+def pipelined(spec: EngineSpec, compute: float, dma: float, *, first: float, last: float, tail: float) -> Estimate:
+    """Compute and DMA that overlap tile by tile.
+
+    Compute waits for the `first` transfers; DMA is followed by the `last` tile's compute; the last store,
+    `tail`, follows both. Zero for what does not exist.
+    """
+    latency = spec.dram_latency_cycles
+    stored = tail + latency if tail else 0.0
+    held = max(compute + (first + latency if first else 0.0), dma - tail + (latency + last if dma > tail else 0.0))
+    return Estimate(compute, dma, held + stored - max(compute, dma))
+
+
 @dataclass(frozen=True, slots=True)
 class TensorRef:
     """A feature map in memory: SRAM address, or DRAM address in engine order (DRAM) or host order (HOST)."""

@@ -19,6 +19,7 @@ from .kernel import (
     Tiling,
     add_fields,
     map_size,
+    pipelined,
     range_fields,
     resident_view,
     rows_transfer,
@@ -72,8 +73,7 @@ class VectorKernel:
         second = map_cycles(spec, subgraph.second, stripe, op.output[2])
         out = map_cycles(spec, subgraph.output, stripe, op.output[2])
         dma = _tiles(subgraph, tiling) * (load + second + out)
-        tail = out + spec.dram_latency_cycles if out else 0
-        return Estimate(compute, dma, (load + second and load + second + spec.dram_latency_cycles) + tail)
+        return pipelined(spec, compute, dma, first=load + second, last=compute / _tiles(subgraph, tiling), tail=out)
 
     def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
         rings = {

@@ -63,7 +63,7 @@ def block_cycles(spec: EngineSpec, shape: Shape, *, fused: bool, expansion: int 
         ("exit", Conv2d(shape, shape, Window(1, 1)), ("block",)),
     ]
     compiled = compile_graph(chain(ops, shape), spec)
-    own = [r.cycles for r in compiled.report if not {"entry", "exit"} & set(r.nodes)]
+    own = [r.cycles - r.hidden_cycles for r in compiled.report if not {"entry", "exit"} & set(r.nodes)]
     return sum(own), compiled
 
 
