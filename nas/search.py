@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..common.errors import BudgetError, ConfigError, Interrupted, LanefitError
+from ..common.errors import BudgetError, ConfigError, Interrupted, LanefitError, UnknownNameError
 from .config import SearchConfig
 from .proxies import PROXIES
 from .results import Finalist, SearchResult, nearest_misses
@@ -49,10 +49,7 @@ def run_search(
         check_config(config)
     with run.locked():
         known = dict(facts or {})
-        if config is None or resume:
-            resolved = run.resume(config, command, known)
-        else:
-            resolved = run.start(config, command, known)
+        resolved = run.resume(config, command, known) if config is None or resume else run.start(config, command, known)
         try:
             result = _search(resolved, bench, run, progress or _silent)
         except KeyboardInterrupt:
@@ -68,9 +65,10 @@ def run_search(
 def check_config(config: SearchConfig) -> Strategy:
     """The strategy of `config`, once every name in it is known and its parts agree."""
     strategy = STRATEGIES.get(config.strategy)
-    SAMPLERS.get(config.sampler)
-    for name in config.proxies:
-        PROXIES.get(name)
+    for registry, names in ((SAMPLERS, [config.sampler]), (PROXIES, config.proxies)):
+        for name in names:
+            if name not in registry:  # asking for the object would import torch
+                raise UnknownNameError(registry.kind, name, registry)
     if config.budget().accuracy is not None and not strategy.trains:
         trained = ", ".join(name for name in STRATEGIES if STRATEGIES.get(name).trains)
         problem = f"strategy {strategy.name} trains nothing, so an accuracy floor cannot be checked"

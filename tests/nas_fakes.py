@@ -148,7 +148,7 @@ class FakeBench:
 def toy_config(**changes: object) -> SearchConfig:
     settings: dict[str, object] = {
         "family": "toy",
-        "trials": 30,
+        "trials": 16,
         "finalists": 3,
         "seed": 7,
         "budgets": {"latency": "300us"},

@@ -56,7 +56,7 @@ def test_a_search_killed_while_training_keeps_the_finalists_that_are_trained(tmp
 def test_interrupting_saves_the_state_and_names_the_command_that_continues(tmp_path: Path) -> None:
     whole = run_search(toy_config(), tmp_path / "whole", FakeBench())
     with pytest.raises(Interrupted, match="every finished trial") as caught:
-        run_search(toy_config(), tmp_path / "run", FakeBench(interrupt_at=11))
+        run_search(toy_config(), tmp_path / "run", FakeBench(interrupt_at=7))
     assert caught.value.hint.endswith(f"--resume {tmp_path / 'run'}")
     assert RunDirectory(tmp_path / "run").read()["status"] == "interrupted"
     assert run_search(None, tmp_path / "run", FakeBench(), resume=True) == whole
@@ -83,7 +83,7 @@ def test_resuming_a_finished_search_returns_its_result_without_work(tmp_path: Pa
 
 
 def test_more_trials_continue_the_same_search(tmp_path: Path) -> None:
-    run_search(toy_config(trials=18), tmp_path / "run", FakeBench())
+    run_search(toy_config(trials=8), tmp_path / "run", FakeBench())
     longer = run_search(toy_config(), tmp_path / "run", FakeBench(), resume=True)
     assert longer.trials == run_search(toy_config(), tmp_path / "whole", FakeBench()).trials
 
