@@ -267,7 +267,7 @@ def map_cycles(spec: EngineSpec, memory: Memory | None, tile: tuple[int, int, in
     if memory in (None, Memory.SRAM):
         return 0.0
     rows, cols, chans = tile
-    if memory is Memory.HOST and channels > 1:
+    if memory is Memory.HOST and channels > 1 and rows * cols > 1:  # a vector is contiguous in either order
         work = dma_work(spec, rows * chans, cols, rows * cols * chans)
     elif chans == channels:
         work = dma_work(spec, 1, rows * cols * chans, 1)
