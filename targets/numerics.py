@@ -50,10 +50,11 @@ class Stage:
         """
         bound += int(np.abs(self.bias).max())
         if bound > _INT32_MAX:
-            largest = np.abs(values.astype(np.int64) + self.bias)
-            bound = int(largest.max(initial=0))
-            if bound > _INT32_MAX:
-                raise ProgramFault(f"an int32 accumulator overflows: it reaches a magnitude of {bound}")
+            sums = values.astype(np.int64) + self.bias
+            low, high = int(sums.min()), int(sums.max())
+            if not -_INT32_MAX - 1 <= low <= high <= _INT32_MAX:
+                raise ProgramFault(f"an int32 accumulator overflows: it reaches {low if low < -high else high}")
+            bound = max(-low, high)
         if self._is_exact_in_float64(bound):
             return self._apply_float64(values)
         scaled = rescale(values.astype(np.int64) + self.bias, self.multiplier, self.shift)

@@ -165,10 +165,12 @@ def _check_marks(program: Program) -> None:
 def labels(marks: Iterable[Mark], unit: Unit, length: int) -> list[str]:
     """The label of every instruction of one queue of `length`; code before the first mark belongs to that mark."""
     own = [mark for mark in marks if mark.unit is unit]
+    if not own:
+        return [""] * length
     found: list[str] = []
-    for mark, following in zip(own, [*own[1:], None], strict=True):
-        found += [mark.label] * ((following.index if following else length) - len(found))
-    return found or [""] * length
+    for mark, following in pairwise(own):
+        found += [mark.label] * (following.index - len(found))
+    return found + [own[-1].label] * (length - len(found))
 
 
 def _name(opcode: int) -> str:

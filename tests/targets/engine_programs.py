@@ -1,0 +1,216 @@
+"""Small hand-built programs, and the meaning of every opcode in plain Python integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanefit.targets.isa import FIELDS, NO_LIMIT, Instruction, Opcode, Step, Unit
+from lanefit.targets.program import Mark, Port, Program
+from lanefit.targets.spec import EngineSpec
+
+Array: TypeAlias = NDArray[Any]
+Fields: TypeAlias = dict[str, int]
+Shape: TypeAlias = tuple[int, int, int]
+Triple: TypeAlias = tuple[int, int, int]
+SPEC = EngineSpec(
+    name="tiny", clock_mhz=100, input_lanes=4, output_lanes=4, sram_bytes=65536, sram_bytes_per_cycle=16,
+    dram_bytes_per_cycle=4, output_elements_per_cycle=2, vector_lanes=4, dram_latency_cycles=20,
+    dram_burst_bytes=16, issue_cycles=8, semaphores=16, accumulator_bytes=4096,
+)  # fmt: skip
+_NEUTRAL = {
+    "act_min": -128, "act_max": 127, "conv_min": -128, "conv_max": 127, "kernel_h": 1, "kernel_w": 1, "stride_h": 1,
+    "stride_w": 1, "row_limit": NO_LIMIT, "chan_limit": NO_LIMIT, "limit0": NO_LIMIT, "limit1": NO_LIMIT,
+    "limit2": NO_LIMIT, "count0": 1, "count1": 1, "count2": 1, "count3": 1, "channels_in": 1,
+    "multiplier": 1 << 30, "shift": 30, "a_multiplier": 1 << 30, "a_shift": 30, "b_multiplier": 1 << 30, "b_shift": 30,
+    "sum_multiplier": 1 << 30, "sum_shift": 30,
+}  # fmt: skip
+
+
+def instruction(opcode: Opcode, *, steps: Mapping[str, tuple] | None = None, **fields: int) -> Instruction:
+    """An instruction with neutral values for what is not given; a step is (coefficients, increment[, modulo])."""
+    names = FIELDS[opcode]
+    unknown = set(fields) - set(names)
+    assert not unknown, f"{opcode.name} has no {unknown}"
+    values = tuple(fields.get(name, _NEUTRAL.get(name, 0)) for name in names)
+    return Instruction(opcode, values, tuple(Step(names.index(n), *s) for n, s in (steps or {}).items()))
+
+
+def loop(count: int) -> Instruction:
+    return Instruction(Opcode.LOOP, (count,))
+
+
+END = Instruction(Opcode.END)
+
+
+def wait(semaphore: int, count: int = 1) -> Instruction:
+    return Instruction(Opcode.WAIT, (semaphore, count))
+
+
+def signal(semaphore: int, count: int = 1) -> Instruction:
+    return Instruction(Opcode.SIGNAL, (semaphore, count))
+
+
+def program(
+    queues: Mapping[Unit, Sequence[Instruction]],
+    *,
+    constants: bytes = b"",
+    inputs: Sequence[Port] = (),
+    outputs: Sequence[Port] = (),
+    dram_bytes: int = 4096,
+    sram_bytes: int = 65536,
+    marks: Sequence[Mark] = (),
+    spec: EngineSpec = SPEC,
+) -> Program:
+    """A program from any of the four queues."""
+    full = {unit: tuple(queues.get(unit, ())) for unit in Unit}
+    return Program(spec, full, constants, dram_bytes, sram_bytes, tuple(inputs), tuple(outputs), tuple(marks))
+
+
+@dataclass
+class Layout:
+    """Collects operands at rising addresses in DRAM and SRAM, and the LOADs between them."""
+
+    constants: bytes = b""
+    dram: int = 0
+    sram: int = 0
+    loads: list[Instruction] = field(default_factory=list)
+    inputs: list[Port] = field(default_factory=list)
+
+    def constant(self, data: bytes) -> int:
+        """SRAM address of constant bytes; all constants must come before all maps."""
+        assert not self.inputs
+        address = self.sram
+        self.loads.append(
+            instruction(
+                Opcode.LOAD, dram_addr=len(self.constants), sram_addr=address, count3=len(data),
+                dram_stride3=1, sram_stride3=1,
+            )
+        )  # fmt: skip
+        self.constants += data
+        self.dram = len(self.constants)
+        self.sram += len(data)
+        return address
+
+    def map(self, name: str, shape: Shape, *, gap: int = 0, rows: range | None = None, wrap: int = 0) -> dict:
+        """View fields (without prefix) of an input map in SRAM, with `gap` unused bytes between columns.
+
+        Only `rows` of it are loaded; with `wrap` they go to row mod wrap, one LOAD per row.
+        """
+        height, width, channels = shape
+        chosen = range(height) if rows is None else rows
+        pitch_w = channels + gap
+        pitch_h = width * pitch_w + gap
+        self.inputs.append(Port(name, self.dram, shape, 1.0, 0))
+        row0 = 0 if wrap else chosen.start
+        for row in chosen:
+            local = row % wrap if wrap else row - row0
+            self.loads.append(
+                instruction(
+                    Opcode.LOAD, dram_addr=self.dram + row * width * channels, sram_addr=self.sram + local * pitch_h,
+                    count2=width, count3=channels, dram_stride2=channels, dram_stride3=1,
+                    sram_stride2=pitch_w, sram_stride3=1,
+                )
+            )  # fmt: skip
+        address = self.sram
+        self.dram += height * width * channels
+        self.sram += (wrap or len(chosen)) * pitch_h
+        return {"addr": address, "pitch_h": pitch_h, "pitch_w": pitch_w, "row0": row0, "wrap": wrap, "chan0": 0}
+
+
+def view(prefix: str, fields: Fields) -> Fields:
+    return {f"{prefix}_{name}": value for name, value in fields.items()}
+
+
+def one_instruction(layout: Layout, opcode: Opcode, shape: Shape, **fields: int) -> Program:
+    """LOADs, one compute instruction into a dense map of `shape` (rows, columns, channels), and its STORE."""
+    rows, cols, channels = shape
+    size = rows * cols * channels
+    out = {"addr": layout.sram, "pitch_h": cols * channels, "pitch_w": channels, "wrap": 0}
+    out |= {"row0": fields.get("row_start", 0), "chan0": fields.get("chan_start", 0)}
+    ranges = {"row_count": rows, "col_count": cols, "chan_count": channels}
+    compute = instruction(opcode, **{**ranges, **view("out", out), **fields})
+    unit = Unit.ARRAY if opcode in (Opcode.CONV, Opcode.CONV_ADD) else Unit.VECTOR
+    store = instruction(
+        Opcode.STORE, dram_addr=layout.dram, sram_addr=layout.sram, count3=size, dram_stride3=1, sram_stride3=1
+    )
+    return program(
+        {
+            Unit.DMA_IN: [*layout.loads, signal(0)],
+            unit: [wait(0), compute, signal(1)],
+            Unit.DMA_OUT: [wait(1), store],
+        },
+        constants=layout.constants, inputs=layout.inputs, outputs=[Port("y", layout.dram, shape, 1.0, 0)],
+        dram_bytes=layout.dram + size, sram_bytes=layout.sram + size,
+        marks=[Mark(u, 0, "operands" if u is Unit.DMA_IN else "compute") for u in Unit],
+    )  # fmt: skip
+
+
+def records(
+    weights: Array, bias: Sequence[int] | Array, multiplier: Sequence[int] | Array, shift: Sequence[int] | Array
+) -> bytes:
+    """Records of (channels, …) weights without gaps."""
+    found = b""
+    for k, row in enumerate(weights.reshape(len(weights), -1)):
+        found += np.array([bias[k], multiplier[k], shift[k]], "<i4").tobytes() + row.astype(np.int8).tobytes()
+    return found
+
+
+# --- double buffering --------------------------------------------------------------------------
+
+TILES, TILE = 6, 64
+
+
+def double_buffered(*, depth: int = 2, free: bool = True) -> Program:
+    """Negates `TILES` tiles of `TILE` bytes through rings of `depth` slots; without `free` the slots are overwritten
+    too early, which is the race that the order of units must reveal."""
+    slot = ((1, 0, 0, 0), TILE, depth)
+    out = depth * TILE
+    linear = ((1, 0, 0, 0), TILE)
+    transfer = {"count3": TILE, "dram_stride3": 1, "sram_stride3": 1}
+    load = instruction(
+        Opcode.LOAD, dram_addr=0, sram_addr=0, **transfer, steps={"dram_addr": linear, "sram_addr": slot}
+    )
+    compute = instruction(
+        Opcode.REQUANTISE, in_addr=0, in_pitch_h=TILE, in_pitch_w=1, in_rows=1, in_cols=TILE, in_zp=1,
+        out_addr=out, out_pitch_h=TILE, out_pitch_w=1, out_zp=3, row_count=1, col_count=TILE, chan_count=1,
+        steps={"in_addr": slot, "out_addr": slot},
+    )  # fmt: skip
+    store = instruction(
+        Opcode.STORE, dram_addr=TILES * TILE, sram_addr=out, **transfer, steps={"dram_addr": linear, "sram_addr": slot}
+    )
+    acquire = [wait(1)] if free else []
+    release = [signal(1)] if free else []
+    queues = {
+        Unit.DMA_IN: [loop(TILES), *acquire, load, signal(0), END],
+        Unit.VECTOR: [signal(1, depth), loop(TILES), wait(0), wait(3), compute, signal(2), *release, END],
+        Unit.DMA_OUT: [signal(3, depth), loop(TILES), wait(2), store, signal(3), END],
+    }
+    return program(
+        queues, inputs=[Port("x", 0, (TILES, TILE), 1.0, 0)], outputs=[Port("y", TILES * TILE, (TILES, TILE), 1.0, 0)],
+        dram_bytes=2 * TILES * TILE, sram_bytes=2 * out,
+        marks=[Mark(unit, 0, "negate") for unit in Unit],
+    )  # fmt: skip
+
+
+# --- the meaning of opcodes, one element at a time ----------------------------------------------
+
+
+def rescale(value: int, multiplier: int, shift: int) -> int:
+    """TOSA 1.0 RESCALE with scale32 and single rounding, on Python integers."""
+    return (value * multiplier + (1 << (shift - 1))) >> shift
+
+
+def clamp(value: int, low: int, high: int) -> int:
+    return min(max(value, low), high)
+
+
+def each(shape: Shape, element: Callable[[int, int, int], int]) -> NDArray[np.int8]:
+    """The map whose element (row, column, channel) is `element(row, column, channel)`."""
+    return np.array(
+        [[[element(r, c, k) for k in range(shape[2])] for c in range(shape[1])] for r in range(shape[0])], np.int8
+    )
