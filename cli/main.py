@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from ..common.errors import Interrupted, LanefitError
-from . import info, listing, profile
+from . import export, info, inspection, listing, profile, run
 from .command import DebugOption, FormatOption, NoProgressOption, QuietOption, VerboseOption, merged
 from .output import Format, Output, Settings
 
@@ -53,6 +53,9 @@ def _shared(
 
 
 app.command("profile")(profile.profile)
+app.command("export")(export.export)
+app.command("run")(run.run)
+app.command("inspect")(inspection.inspect)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..common.budget import Budget
 from ..common.errors import ConfigError
 
 TargetOption = Annotated[
@@ -76,3 +77,13 @@ def parse_shape(text: str) -> tuple[int, ...] | None:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(f"{text!r} is not a shape", where="--input-shape", hint="write 1x3x224x224")
     return tuple(int(part) for part in parts)
+
+
+def hardware_budget(texts: list[str] | None) -> Budget:
+    """The limits in --budget; an accuracy floor is refused, since nothing here measures accuracy."""
+    limits = Budget.parse(texts or (), where="--budget")
+    if limits.accuracy is not None:
+        raise ConfigError(
+            "no accuracy is measured here", where="--budget", hint="accuracy floors belong to `lanefit search`"
+        )
+    return limits

@@ -16,6 +16,7 @@ from .options import (
     SramLimitOption,
     TargetOption,
     TaskOption,
+    hardware_budget,
     parse_shape,
 )
 from .output import Output
@@ -43,13 +44,12 @@ def profile(
     ] = False,
 ) -> int:
     """Say where a network's cycles and bytes go on a target, and whether it is inside a budget."""
-    from ..common.budget import Budget
     from ..common.units import parse_bytes
     from .model_argument import resolve
     from .model_profile import profile_of, target_of
     from .profile_report import profile_document, profile_tables
 
-    limits = Budget.parse(budget or (), where="--budget")
+    limits = hardware_budget(budget)
     limit_bytes = parse_bytes(sram_limit, where="--sram-limit") if sram_limit else None
     found = resolve(model, architecture=architecture, task=task)
     spec = target_of(found, target)

@@ -12,7 +12,8 @@ LanefitError
 ├── BudgetError (RuntimeError)         exit 1   ran, verdict negative
 ├── DeviceError (RuntimeError)         exit 3   the engine or its program misbehaved
 │   ├── ProgramFault                            out of bounds, deadlock, overflow in a program
-│   └── ToolchainError                          TVM, a compiler or a runtime refused
+│   ├── ToolchainError                          TVM, a compiler or a runtime refused
+│   └── VerificationError          exit 1       two stages of an export disagree
 └── Interrupted (RuntimeError)         exit 130 stopped by the user, state saved
 """
 
@@ -110,6 +111,11 @@ class ProgramFault(DeviceError):
 
 class ToolchainError(DeviceError):
     code = "toolchain"
+
+
+class VerificationError(DeviceError):
+    code = "verification"
+    exit_code = 1
 
 
 class Interrupted(LanefitError, RuntimeError):

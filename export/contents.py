@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
-from ..common.budget import Verdict
 from ..common.environment import versions
 from ..common.files import canonical_json
 from ..targets.encoding import encode
 from .host import host_target
+from .judgement import Judgement
 from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, QuantParams, model_bytes
 from .package import (
     HOST,
@@ -41,7 +41,7 @@ def assemble(
     real: ModelProto | None,
     host: bytes,
     report: VerifyReport,
-    verdict: Verdict | None,
+    verdict: Judgement | None,
     preprocessing: Preprocessing | None,
     provenance: dict[str, str],
 ) -> Package:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from ..common.budget import Budget, Verdict
+from ..common.budget import Budget
 from ..common.errors import ModelError, UnsupportedError
 from ..targets.spec import EngineSpec
 from .compiler import Compiled, compile_graph
@@ -21,6 +21,7 @@ from .engines import emulator_engine
 from .graph import Graph
 from .host import Arrays, build_host
 from .importer import Imported, import_model
+from .judgement import Judgement, judge
 from .normalise import normalise
 from .onnx_export import simplify, to_onnx
 from .onnx_model import GraphIndex, check_model, load_model
@@ -36,7 +37,12 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = "nn.Module | ModelProto | Path"
 Compile: TypeAlias = Callable[[Graph, EngineSpec], Compiled]
+OnStage: TypeAlias = Callable[[str], None]
 VERIFY_SAMPLES = 16
+
+
+def _unwatched(stage: str) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +93,10 @@ class Built:
     def macs(self) -> int:
         return sum(region.graph.macs for region in self.imported.regions)
 
-    def check(self, budget: Budget) -> Verdict:
-        """Latency, SRAM and weights against a budget; an accuracy floor needs data and is left out."""
-        return budget.hardware().check(
-            latency_us=self.latency_us, sram_bytes=self.sram_bytes, weight_bytes=self.weight_bytes
-        )
+    def check(self, budget: Budget) -> Judgement:
+        """See `judgement.judge`."""
+        found = {"latency_us": self.latency_us, "sram_bytes": self.sram_bytes, "weight_bytes": self.weight_bytes}
+        return judge(budget, self.placements, **found)
 
     def run_device(self, inputs: Arrays) -> dict[str, NDArray]:
         """Outputs for samples along the leading axis: regions on the emulator, the rest in ONNX Runtime."""
@@ -125,15 +130,20 @@ def export_model(
     preprocessing: Preprocessing | None = None,
     provenance: dict[str, str] | None = None,
     compile_with: Compile = compile_graph,
+    on_stage: OnStage = _unwatched,
 ) -> ExportResult:
-    """Exports a network and verifies every stage on up to 16 calibration samples.
+    """Exports a network and verifies every stage on up to 16 calibration samples; `on_stage` hears what begins.
 
     Raises `ModelError` for models that cannot be read, quantised or imported, `ToolchainError` when the CPU part
-    cannot be built, and `DeviceError` when a stage misses its tolerance: an unverified package is never returned.
+    cannot be built, and `VerificationError` when a stage misses its tolerance: an unverified package is never returned.
     """
+    on_stage("quantise")
     models = quantised(source, calibration, input_shape)
+    on_stage(f"compile for {spec.name}")
     built = build(models.int8, spec, compile_with=compile_with)
+    on_stage("build the host module")
     host = build_host(built.imported.host, built.imported.regions)
+    on_stage("verify")
     inputs = _samples(models, built.imported.model)
     stages = source_stages(models.module, models.real, inputs)
     stages += device_stages(built.imported, [item.program for item in built.compiled], host, inputs)

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..common.budget import Budget, Verdict
+from ..common.budget import Budget
 from ..targets.spec import EngineSpec
 from ..targets.timing import simulate
 from ..targets.trace import chrome_trace
 from .advice import advise
 from .compiler import Compiled, SubgraphReport
+from .judgement import Judgement, judge, passive, refused
 from .placement import Placement
 from .planned import PlannedStep
-
-PASSIVE_RULES = ("border", "view")  # quantise, dequantise and reshapes, as opposed to operators that the engine refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +32,6 @@ class Row:
         for name in ("array", "output", "vector", "memory", "lower_bound"):
             figures[f"{name}_cycles"] = figures.pop(name)
         return {"region": self.region, "share": self.share, "placement": "engine", **figures}
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict, and why some of it could not be shown; what is not shown is not passed."""
-
-    verdict: Verdict
-    unproven: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return self.verdict.passed and not self.unproven
-
-    def __str__(self) -> str:
-        items = str(self.verdict).partition("  ")[2]
-        return f"{'PASS' if self.passed else 'FAIL'}  {items}" + (f"; {self.unproven}" if self.unproven else "")
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**self.verdict.as_dict(), "passed": self.passed, "unproven": self.unproven}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +66,12 @@ class Profile:
     @property
     def refused(self) -> tuple[Placement, ...]:
         """Operators that run on the CPU because a rule or the compiler refused them."""
-        return tuple(p for p in self.placements if p.where == "cpu" and p.rule not in PASSIVE_RULES)
+        return refused(self.placements)
 
     @property
     def passive(self) -> tuple[Placement, ...]:
         """Quantise, dequantise and reshape operators on the CPU at the borders of the engine's part."""
-        return tuple(p for p in self.placements if p.where == "cpu" and p.rule in PASSIVE_RULES)
+        return passive(self.placements)
 
     def rows(self) -> Iterator[Row]:
         """Every subgraph in the order of execution."""
@@ -121,10 +101,10 @@ class Profile:
         }
 
     def judge(self, budget: Budget) -> Judgement:
-        """Latency, SRAM and weights against `budget`; operators on the CPU leave a latency limit unproven."""
+        """See `judgement.judge`."""
         weights = sum(item.weight_bytes for item in self.compiled)
-        verdict = budget.hardware().check(latency_us=self.latency_us, sram_bytes=self.sram_bytes, weight_bytes=weights)
-        return Judgement(verdict, unproven(budget, self.placements))
+        found = {"latency_us": self.latency_us, "sram_bytes": self.sram_bytes, "weight_bytes": weights}
+        return judge(budget, self.placements, **found)
 
     def timeline(self) -> dict[str, Any]:
         """All regions as one Chrome trace, one after the other, in microseconds."""
@@ -140,11 +120,3 @@ class Profile:
             document = document or trace
             start_us += item.latency_us
         return document or {"traceEvents": []}
-
-
-def unproven(budget: Budget, placements: tuple[Placement, ...]) -> str:
-    """Why a latency limit cannot be shown to hold, or nothing: CPU operators have no modelled time."""
-    count = sum(p.where == "cpu" and p.rule not in PASSIVE_RULES for p in placements)
-    if budget.latency_us is None or not count:
-        return ""
-    return f"latency not proven: {count} operators run on the CPU, whose time is not modelled"

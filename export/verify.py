@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import DeviceError
+from ..common.errors import DeviceError, VerificationError
 
 Outputs = Mapping[str, NDArray]
 
@@ -99,13 +99,13 @@ class VerifyReport:
         return {"samples": self.samples, "baseline": self.baseline, "passed": self.passed, "stages": stages}
 
     def check(self) -> None:
-        """Raises `DeviceError` for the first stage that failed."""
+        """Raises `VerificationError` for the first stage that failed."""
         for stage in self.stages:
             if not stage.passed:
                 what = f"verification failed: {stage.stage} differs from {stage.previous} by {stage.max_error:.6g}"
                 where = f"output {stage.output!r}, index {stage.worst_index}"
                 hint = f"allowed: {stage.allowed:.6g} ({stage.reason}); SQNR {stage.sqnr_db:.1f} dB"
-                raise DeviceError(what, where=where, hint=hint)
+                raise VerificationError(what, where=where, hint=hint)
 
 
 def verify(

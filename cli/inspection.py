@@ -1,0 +1,159 @@
+"""`lanefit inspect`: what is inside a package or program file. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..common.files import sha256
+from ..common.units import format_bytes
+from .command import command
+from .output import Output
+from .tables import pairs, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ..export.package import Package
+    from ..targets.program import Program
+
+Section = tuple[dict[str, Any], "list[RenderableType]"]
+
+
+@command
+def inspect(
+    output: Output,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A *.lanefit package or a program *.bin.", show_default=False)
+    ],
+    disassemble: Annotated[
+        bool, typer.Option("--disassemble", help="Print the instructions with their layers.")
+    ] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Print the layout of DRAM and the SRAM peak.")] = False,
+    placement: Annotated[bool, typer.Option("--placement", help="Print where each operator runs, and why.")] = False,
+) -> int:
+    """Show members, ports, instruction counts and checksums of a package or program, without running it."""
+    package, programs = _read(file)
+    sections = [_package(package)] if package else []
+    sections += [_program(name, program) for name, program in programs.items()]
+    if memory:
+        sections += [_memory(name, program) for name, program in programs.items()]
+    if placement:
+        sections.append(_placement(file, package))
+    if disassemble:
+        sections += [_listing(name, program) for name, program in programs.items()]
+    document: dict[str, Any] = {"file": str(file)}
+    for part, _ in sections:
+        for key, value in part.items():
+            document[key] = {**document.get(key, {}), **value} if isinstance(value, dict) else value
+    output.result(document, *(shown for _, tables in sections for shown in tables))
+    return 0
+
+
+def _read(file: Path) -> tuple[Package | None, dict[str, Program]]:
+    from ..common.errors import InputError
+    from ..export.package import read_package
+    from ..targets.encoding import decode
+
+    if file.suffix != ".bin":
+        package = read_package(file)
+        names = [region.program for region in package.manifest.regions]
+        return package, dict(zip(names, package.programs(), strict=True))
+    try:
+        return None, {file.name: decode(file.read_bytes())}
+    except OSError as error:
+        raise InputError(f"cannot read {file.name}: {error.strerror}", where=str(file)) from error
+
+
+def _package(package: Package) -> Section:
+    manifest = package.manifest
+    document = manifest.model_dump(mode="json")
+    rows = [(name, format_bytes(len(data)), sha256(data)) for name, data in sorted(package.files.items())]
+    document["members"] = {
+        name: {"size_bytes": len(data), "sha256": sha256(data)} for name, data in package.files.items()
+    }
+    del document["checksums"]
+    ports = [(kind, t.name, _shape(t.shape), t.dtype, _scale(t.scale, t.zero_point))
+             for kind, found in (("input", manifest.inputs), ("output", manifest.outputs)) for t in found]  # fmt: skip
+    about = [("name", manifest.name), ("target", f"{manifest.target.name} ({manifest.target.digest})")]
+    about += [(name, f"{value:,g}") for name, value in sorted(manifest.figures.items())]
+    about += [(name, value) for name, value in sorted({**manifest.toolchain, **manifest.provenance}.items())]
+    if manifest.verdict is not None:
+        about.append(("budget", "met" if manifest.verdict.get("passed") else "missed"))
+    shown: list[RenderableType] = [
+        pairs(about),
+        table(("member", "size", "sha256"), rows, numbers=("size",)),
+        table(("", "tensor", "shape", "type", "int8 form"), ports),
+    ]
+    return document, shown
+
+
+def _program(name: str, program: Program) -> Section:
+    from ..targets.isa import ISA_VERSION
+    from ..targets.summary import instruction_counts
+
+    counts = {unit.name: found for unit, found in instruction_counts(program).items()}
+    facts = {
+        "instruction_set": ISA_VERSION,
+        "engine": program.spec.name,
+        "constants_bytes": len(program.constants),
+        "constants_sha256": sha256(program.constants),
+        "dram_bytes": program.dram_bytes,
+        "sram_bytes": program.sram_bytes,
+        "subgraphs": len({mark.label for mark in program.marks}),
+    }
+    rows = [
+        (unit, sum(found.values()), ", ".join(f"{op} {n}" for op, n in found.items())) for unit, found in counts.items()
+    ]
+    headers = ("unit", "instructions", "of which")
+    shown: list[RenderableType] = [pairs(facts.items(), title=name), table(headers, rows, numbers=("instructions",))]
+    return {"programs": {name: {**facts, "instructions": counts}}}, shown
+
+
+def _memory(name: str, program: Program) -> Section:
+    from ..targets.summary import dram_map
+
+    ranges = dram_map(program)
+    rows = [(f"{r.start:#010x}", format_bytes(r.size_bytes), r.kind, r.name) for r in ranges]
+    found = {
+        "dram": [{"name": r.name, "kind": r.kind, "start": r.start, "size_bytes": r.size_bytes} for r in ranges],
+        "sram_peak_bytes": program.sram_bytes,
+        "sram_bytes": program.spec.sram_bytes,
+    }
+    peak = f"SRAM peak {format_bytes(program.sram_bytes)} of {format_bytes(program.spec.sram_bytes)}"
+    return {"memory": {name: found}}, [
+        table(("DRAM", "size", "holds", "name"), rows, title=name, numbers=("size",)),
+        peak,
+    ]
+
+
+def _placement(file: Path, package: Package | None) -> Section:
+    from ..common.errors import ConfigError
+    from ..export.package import PLACEMENT
+
+    if package is None:
+        raise ConfigError("a program file has no placement table", where=str(file), hint="inspect the package instead")
+    found = json.loads(package.files[PLACEMENT])
+    rows = [
+        (item["node"], item["op_type"], item["where"], item["subgraph"] or "", item["rule"] or "", item["value"] or "")
+        for item in found["operators"]
+    ]
+    return {"placement": found}, [table(("operator", "type", "on", "subgraph", "rule", "value"), rows)]
+
+
+def _listing(name: str, program: Program) -> Section:
+    from ..targets.assembly import disassemble
+
+    text = disassemble(program, constants=False)
+    return {"disassembly": {name: text}}, [f"; {name}\n{text.rstrip()}"]
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _scale(scale: float | None, zero_point: int | None) -> str:
+    return "" if scale is None else f"scale {scale:g}, zero point {zero_point}"
