@@ -71,9 +71,9 @@ def with_static_shapes(model: ModelProto, input_shape: tuple[int, ...] | None = 
     model = copy_of(model)
     if input_shape is not None:
         _fix_input(model, input_shape)
+        del model.graph.value_info[:]
     for value in model.graph.input:
         _check_static(value)
-    del model.graph.value_info[:]
     try:
         inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (shape_inference.InferenceError, ValueError) as error:

@@ -46,6 +46,9 @@ def refusal(site: Site) -> tuple[str, str] | None:
 
 def operator(site: Site) -> str | None:
     """The engine executes convolutions, linear layers, additions, pooling, Relu, Clip and changes of scale."""
+    domain = site.node.domain if site.node.domain != "ai.onnx" else ""
+    if domain:
+        return f"{domain}.{site.node.op_type}"
     return None if site.node.op_type in _OPERATORS else site.node.op_type
 
 

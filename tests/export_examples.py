@@ -87,6 +87,7 @@ class QdqGraph:
 
     shape: tuple[int, ...]
     stored: type[np.integer] = np.int8
+    opset: int = 18
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray] = field(default_factory=dict)
 
@@ -128,7 +129,7 @@ class QdqGraph:
             [helper.make_tensor_value_info(output, output_type, None)],
             [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
 
 
 def conv_graph(
