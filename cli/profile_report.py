@@ -68,7 +68,7 @@ def _subgraphs(name: str, profile: Profile) -> RenderableType:
 def _cells(row: Row) -> tuple[str, ...]:
     found = row.report
     moved = format_bytes(found.dram_read_bytes + found.dram_write_bytes)
-    time = (f"{found.cycles:,.0f}", f"{row.share:.1%}", *(f"{getattr(found, name):,.0f}" for name in _BOUNDS))
+    time = (f"{row.added_cycles:,.0f}", f"{row.share:.1%}", *(f"{getattr(found, name):,.0f}" for name in _BOUNDS))
     return (short_label(found.label), found.kind, "engine", *time, found.bound, moved, f"{found.utilisation:.0%}")
 
 

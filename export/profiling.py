@@ -19,19 +19,25 @@ from .planned import PlannedStep
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One subgraph of one region with its share of the network's cycles."""
+    """One subgraph of one region. `share` is what it adds to the network's cycles, as a part of them."""
 
     region: int
     step: PlannedStep
     report: SubgraphReport
     share: float
 
+    @property
+    def added_cycles(self) -> float:
+        """Cycles that the network would lack without it: its own, but for those under the subgraph before."""
+        return self.report.cycles - self.report.hidden_cycles
+
     def as_dict(self) -> dict[str, Any]:
         """JSON values, units in the names."""
         figures = asdict(self.report)
         for name in ("array", "output", "vector", "memory", "lower_bound"):
             figures[f"{name}_cycles"] = figures.pop(name)
-        return {"region": self.region, "share": self.share, "placement": "engine", **figures}
+        added = {"added_cycles": self.added_cycles, "share": self.share}
+        return {"region": self.region, "placement": "engine", **added, **figures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +83,12 @@ class Profile:
         """Every subgraph in the order of execution."""
         for region, item in enumerate(self.compiled):
             for step, report in zip(item.plan.steps, item.report, strict=True):
-                yield Row(region, step, report, report.cycles / self.cycles if self.cycles else 0.0)
+                added = report.cycles - report.hidden_cycles
+                yield Row(region, step, report, added / self.cycles if self.cycles else 0.0)
 
     def worst(self, count: int = 5) -> list[tuple[Row, str]]:
         """The subgraphs that take longest, each with one suggestion."""
-        rows = sorted(self.rows(), key=lambda row: -row.report.cycles)[:count]
+        rows = sorted(self.rows(), key=lambda row: -row.added_cycles)[:count]
         return [(row, advise(row.step, row.report, self.spec)) for row in rows]
 
     def totals(self) -> dict[str, float]:

@@ -1,0 +1,36 @@
+"""The estimator that a command predicts with: from the cache, or fitted under a progress bar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..common.errors import EstimatorError
+from .output import Output
+
+if TYPE_CHECKING:
+    from ..estimator.network import NetworkEstimator
+    from ..models.family import Family
+    from ..models.tasks import Task
+    from ..targets.spec import EngineSpec
+
+
+def ready_estimator(
+    output: Output, spec: EngineSpec, family: Family, task: Task, path: Path | None = None
+) -> NetworkEstimator:
+    """The estimator in `path`, by default in the user's cache; fitted and stored there when absent or outdated."""
+    from ..nas.estimators import cached_estimator_path, fit_estimator, open_estimator
+
+    def fit() -> NetworkEstimator:
+        output.note(f"fitting a latency estimator for {family.name} on {spec.name} (once, kept in {file})")
+        with output.bar("measure") as update:
+            found = fit_estimator(spec, family, task, progress=lambda done, total: update(done, total, "subgraphs"))
+        error = found.card.network
+        output.note(f"fitted: {error.acc10:.0%} of {found.card.network_count} unseen networks within 10 %")
+        return found
+
+    def refit(error: EstimatorError) -> None:
+        output.note(f"fitting again: {error.what}")
+
+    file = path or cached_estimator_path(spec, family, task)
+    return open_estimator(file, spec, fit, refit)

@@ -1,0 +1,94 @@
+"""Estimators for a search: fitted on the family that is searched, kept in a file, and checked by compiling."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ..common.errors import EstimatorError
+from ..estimator.fit import FitBudget, fit_engine
+from ..estimator.network import NetworkEstimator
+from ..export.blank import with_zero_weights
+from ..export.compiler import Compiled, compile_graph
+from ..export.graph import Graph
+from ..models.family import Family
+from ..models.tasks import Task
+from ..targets.spec import EngineSpec
+from .bridge import to_graph
+from .scoring import Cost
+from .space import Space
+
+FIT_NETWORKS = 150
+FIT_BUDGET = FitBudget(workloads=1000, networks=30)
+FIT_SEED = 0  # one estimator for each (engine, family, task): a search's own seed must not move its budget
+
+OnMeasured = Callable[[int, int], None]
+
+
+def cache_directory() -> Path:
+    """Where fitted estimators are kept: LANEFIT_CACHE, or `lanefit` in the user's cache folder."""
+    if "LANEFIT_CACHE" in os.environ:
+        return Path(os.environ["LANEFIT_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lanefit"
+
+
+def cached_estimator_path(spec: EngineSpec, family: Family, task: Task) -> Path:
+    """The cache file for an engine, a family, and the channels and classes of a task."""
+    name = f"{family.name}-{task.channels}-{task.classes}-{spec.digest()}.json"
+    return cache_directory() / "estimators" / name
+
+
+def sample_graphs(family: Family, task: Task, count: int, seed: int) -> list[Graph]:
+    """The operator graphs of `count` random architectures."""
+    space = Space.of(family)
+    drawn = (space.sample(seed * count + number) for number in range(count))
+    return [
+        to_graph(family.layers(architecture, input_channels=task.channels, classes=task.classes))
+        for architecture in drawn
+    ]
+
+
+def fit_estimator(
+    spec: EngineSpec,
+    family: Family,
+    task: Task,
+    *,
+    networks: int = FIT_NETWORKS,
+    budget: FitBudget = FIT_BUDGET,
+    progress: OnMeasured | None = None,
+) -> NetworkEstimator:
+    """An estimator for the architectures of `family`; the same arguments give the same estimator."""
+    graphs = sample_graphs(family, task, networks, FIT_SEED)
+    return fit_engine(spec, graphs, seed=FIT_SEED, budget=budget, progress=progress)
+
+
+def open_estimator(
+    path: Path,
+    spec: EngineSpec,
+    fit: Callable[[], NetworkEstimator],
+    on_refit: Callable[[EstimatorError], None],
+) -> NetworkEstimator:
+    """The estimator in `path` if it fits this engine and toolchain, or a new one, stored there.
+
+    `on_refit` is told why a stored one was not used.
+    """
+    if path.exists():
+        try:
+            return NetworkEstimator.load(path, spec)
+        except EstimatorError as error:
+            on_refit(error)
+    found = fit()
+    found.save(path)
+    return found
+
+
+def compile_shapes(graph: Graph, spec: EngineSpec) -> Compiled:
+    """The compiled network of a shape-only graph; its time does not depend on weights."""
+    return compile_graph(with_zero_weights(graph), spec)
+
+
+def compiled_cost(graph: Graph, spec: EngineSpec) -> Cost:
+    """What the compiled network takes by the cycle model: no interval, nothing extrapolated."""
+    found = compile_shapes(graph, spec)
+    return Cost(found.latency_us, found.latency_us, found.sram_bytes, found.weight_bytes, found.dram_bytes, graph.macs)
