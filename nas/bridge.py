@@ -45,7 +45,7 @@ def _op(layer: LayerSpec) -> Op:
         case "linear":
             return Conv2d(source, target, Window(1, 1))
         case "global_average_pool":
-            return Pool2d(source, target, Window(source[0], source[1], source[0], source[1]), maximum=False)
+            return Pool2d(source, target, Window(source[0], source[1]), maximum=False)
         case "add":
             return Add(target)
         case kind:

@@ -1,0 +1,153 @@
+"""The figures of a search as PNG files: Pareto planes and per-layer bars. Equal data gives equal bytes.
+
+matplotlib is imported when something is drawn, and only its file backend.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..common.errors import InputError
+from ..common.files import write_atomic
+from .report_data import LayerTime, Plane, Point, finalist_plane, screen_plane, slowest
+from .results import SearchResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which stays apart for colour-blind readers
+_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#9A9A9A"
+_BOUNDS = {
+    "array": _BLUE,
+    "output": _ORANGE,
+    "vector": _GREEN,
+    "memory": _RED,
+    "dram": _RED,
+    "sram": "#CC79A7",
+    "": _GREY,
+}
+_DPI = 150
+_MAX_LAYERS = 40
+
+
+def draw_pareto(result: SearchResult, path: Path, references: Sequence[Point] = ()) -> Path:
+    """The screened candidates and, if any were trained, the finalists with `references`, one panel each.
+
+    Raises:
+        InputError: when the search has nothing to draw.
+    """
+    planes = [plane for plane in (screen_plane(result), finalist_plane(result, references)) if plane]
+    if not planes:
+        raise InputError("this search has neither scores nor accuracies to draw")
+    figure = _figure(6.2 * len(planes), 4.6)
+    for axes, plane in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
+        _draw_plane(axes, plane)
+    return _save(figure, path)
+
+
+def draw_layers(networks: Sequence[tuple[str, Sequence[LayerTime]]], path: Path) -> Path:
+    """Time of every layer in execution order, coloured by what bounds it, one panel for each (title, layers).
+
+    All panels share the time axis. Of long networks the slowest 40 layers are shown and the rest summed up.
+    """
+    if not networks or not all(layers for _, layers in networks):
+        raise InputError("a network without layers cannot be drawn")
+    shown = [(title, slowest(layers, _MAX_LAYERS)) for title, layers in networks]
+    rows = max(len(layers) for _, layers in shown)
+    figure = _figure(5.6 * len(shown), 1.6 + 0.19 * rows)
+    panels = figure.subplots(1, len(shown), squeeze=False, sharex=True)[0]
+    for axes, (title, layers), (_, complete) in zip(panels, shown, networks, strict=True):
+        times, colours = [layer.latency_us for layer in layers], [_colour(layer.bound) for layer in layers]
+        axes.barh(range(len(layers)), times, color=colours)
+        axes.set_yticks(range(len(layers)), [layer.label for layer in layers], fontsize=7)
+        axes.set_ylim(rows - 0.4, -0.6)  # bars of all panels are equally thick
+        axes.set_title(f"{title}: {sum(layer.latency_us for layer in complete):.1f} us", fontsize=10)
+        axes.set_xlabel("latency (us)")
+    _bound_legend(figure, [layer.bound for _, layers in shown for layer in layers])
+    return _save(figure, path)
+
+
+def _draw_plane(axes: Axes, plane: Plane) -> None:
+    finalists = {point.label for point in plane.points if point.measured}
+    for label in sorted(finalists):  # from predicted to measured
+        pair = [point for point in plane.points if point.label == label]
+        axes.plot([p.latency_us for p in pair], [p.quality for p in pair], color=_GREY, linewidth=0.8, zorder=1)
+    inside = [point for point in plane.points if point.feasible]
+    _scatter(axes, [p for p in plane.points if not p.feasible], "outside of the budget", _GREY, "o")
+    _scatter(axes, [p for p in inside if not p.measured], "predicted", _BLUE, "o", hollow=True)
+    _scatter(axes, [p for p in inside if p.measured], "measured", _BLUE, "o")
+    if plane.winner:
+        _scatter(axes, [plane.winner], "winner", _RED, "*", size=130)
+    _draw_references(axes, plane.references)
+    if len(plane.front) > 1:
+        front = ([p.latency_us for p in plane.front], [p.quality for p in plane.front])
+        axes.step(*front, where="post", color=_BLUE, linewidth=1, label="Pareto front", zorder=1)
+    if plane.unscored_us:
+        bottom = [0.015] * len(plane.unscored_us)
+        axes.plot(
+            plane.unscored_us, bottom, "|", color=_GREY, label="outside of the budget",
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+    _limits(axes, plane)
+    axes.set_xlabel("latency (us)")
+    axes.set_ylabel(plane.quality)
+    axes.margins(0.08)
+    axes.grid(visible=True, color="#E5E5E5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8, loc="lower right")
+
+
+def _draw_references(axes: Axes, references: Sequence[Point]) -> None:
+    for point in references:
+        axes.scatter([point.latency_us], [point.quality], s=40, color="black", marker="D", zorder=3)
+        at = (point.latency_us, point.quality)
+        axes.annotate(point.label, at, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+
+
+def _limits(axes: Axes, plane: Plane) -> None:
+    if plane.budget_us is not None:
+        axes.axvline(plane.budget_us, color=_ORANGE, linestyle="--", linewidth=1.2, label="latency budget")
+    if plane.floor is not None:
+        axes.axhline(plane.floor, color=_GREEN, linestyle="--", linewidth=1.2, label="accuracy floor")
+
+
+def _scatter(
+    axes: Axes, points: Sequence[Point], label: str, colour: str, marker: str, *, hollow: bool = False, size: int = 28
+) -> None:
+    if points:
+        xs, ys = [p.latency_us for p in points], [p.quality for p in points]
+        face = "none" if hollow else colour
+        axes.scatter(xs, ys, s=size, facecolors=face, edgecolors=colour, marker=marker, label=label, zorder=3)
+
+
+def _bound_legend(figure: Figure, bounds: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    known = [bound for bound in dict.fromkeys(bounds) if bound]
+    if known:
+        patches = [Patch(color=_colour(bound), label=bound) for bound in known]
+        figure.legend(handles=patches, fontsize=8, ncols=len(known), loc="outside upper center", title="bound by")
+
+
+def _colour(bound: str) -> str:
+    return _BOUNDS.get(bound, _GREY)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    write_atomic(path, buffer.getvalue())
+    return path
