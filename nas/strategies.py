@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..common.registry import Registry
 from .results import Finalist
-from .session import Session
+
+if TYPE_CHECKING:
+    from .session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def save_weights(path: Path, weights: Mapping[str, NDArray[np.generic]]) -> None
 def read_weights(path: Path) -> dict[str, NDArray[np.generic]]:
     """The arrays in `path`; `InputError` when it is absent, damaged, or holds anything but arrays."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise InputError(f"{path.name} does not exist", where=str(path)) from error

@@ -13,7 +13,7 @@ from nas_fakes import FakeBench, toy_config
 
 from lanefit.common.errors import ConfigError, InputError, Interrupted
 from lanefit.nas.rundir import RunDirectory
-from lanefit.nas.samplers import POPULATION
+from lanefit.nas.sampler_factories import POPULATION
 from lanefit.nas.search import run_search
 from lanefit.nas.session import Step
 

@@ -1,0 +1,49 @@
+"""The samplers behind the names in `samplers`, each a function from a seed to an Optuna sampler."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+POPULATION = 20  # fixed: a population that grew with the number of trials would make a longer resume another search
+
+
+class OrderedNsga2(NSGAIISampler):
+    """NSGA-II whose parents stand in the order of their trials.
+
+    Optuna caches the parents of a generation when its first trial asks, in elite order, and reads them back in trial
+    order. A search that was killed during exactly that trial would draw other parents than an undisturbed one.
+    """
+
+    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
+        return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
+
+
+def tpe(seed: int) -> BaseSampler:
+    """Tree-structured Parzen estimator, joint over the knobs that every trial has.
+
+    Constant liar is for parallel workers; off, it saves a transaction per trial.
+    """
+    return TPESampler(seed=seed, constant_liar=False)
+
+
+def nsga2(seed: int) -> BaseSampler:
+    return OrderedNsga2(seed=seed, population_size=POPULATION)
+
+
+def random(seed: int) -> BaseSampler:
+    return RandomSampler(seed=seed)
+
+
+def gp(seed: int) -> BaseSampler:
+    """Gaussian process; best below a few hundred trials."""
+    with warnings.catch_warnings():  # experimental in Optuna 5, which the user chose by name
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return GPSampler(seed=seed, deterministic_objective=True, warn_independent_sampling=False)

@@ -1,0 +1,106 @@
+"""The real workbench on the smallest networks of the real family: two epochs, a few images."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lanefit.common.errors import ConfigError
+from lanefit.export.graph import Graph
+from lanefit.models.registry import families, find_task
+from lanefit.nas.config import SearchConfig
+from lanefit.nas.measure import engine_measure
+from lanefit.nas.scoring import Cost
+from lanefit.nas.search import run_search
+from lanefit.nas.weights import load_weights
+from lanefit.nas.workbench import ModelWorkbench, train_settings, workbench
+from lanefit.targets.spec import load_spec
+
+TINY = {
+    "resolution": [16], "stem_channels": [16], "stages": [2], "stage1_depth": [1], "stage2_depth": [1],
+    "stage1_stride": [2], "stage2_stride": [2], "stage1_expansion": [1, 2], "head_channels": [0],
+}  # fmt: skip
+CONFIG = SearchConfig().replaced(trials=3, finalists=1, seed=1, train={"epochs": 2, "limit": 128}, knobs=TINY)
+NE_256 = load_spec("ne-256")
+
+
+class MacsEstimator:
+    """Latency in proportion to work: stands in for a fitted estimator."""
+
+    def estimate(self, graph: Graph) -> Cost:
+        return Cost(graph.macs / 1e3, graph.macs / 0.9e3, 1000, 1000, 1000, graph.macs)
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModelWorkbench:
+    found, report = workbench(CONFIG, MacsEstimator(), NE_256, measure=engine_measure(NE_256))
+    assert report is not None
+    return found
+
+
+def test_curation_leaves_knobs_that_the_configuration_names(bench: ModelWorkbench) -> None:
+    values = {knob.name: knob.values for knob in bench.space.knobs}
+    assert values["stage1_expansion"] == (1, 2)
+    assert values["stage2_channels"] == (16, 32, 48)
+    free, report = workbench(CONFIG.replaced(curate=False), MacsEstimator(), NE_256)
+    assert report is None
+    assert 20 in {knob.name: knob.values for knob in free.space.knobs}["stage2_channels"]
+
+
+def test_costs_and_scores_repeat(bench: ModelWorkbench) -> None:
+    architecture = bench.space.sample(0)
+    assert bench.estimate(architecture) == bench.estimate(architecture)
+    scores = bench.score(architecture, seed=5)
+    assert scores == bench.score(architecture, seed=5) != bench.score(architecture, seed=6)
+    assert set(scores) == {"naswot", "synflow", "jacob-cov"}
+    assert all(math.isfinite(score) for score in scores.values())
+
+
+def test_a_hybrid_search_trains_a_winner_whose_weights_load(bench: ModelWorkbench, tmp_path: Path) -> None:
+    result = run_search(CONFIG, tmp_path / "run", bench)
+    assert result.winner is not None
+    assert result.winner.measured is not None
+    assert result.winner.accuracy is not None
+    assert result.winner.accuracy_test is not None
+    module = bench.build(result.winner.architecture, seed=99)
+    load_weights(module, tmp_path / "run" / result.winner.weights)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"epoch": 3}, "unknown training setting 'epoch'"),
+        ({"seed": 3}, "unknown training setting 'seed'"),
+        ({"epochs": "three"}, "epochs must be int, got 'three'"),
+        ({"augment": 1}, "augment must be bool, got 1"),
+        ({"device": 1}, "device must be str, got 1"),
+        ({"learning_rate": -1.0}, "learning_rate cannot be -1.0"),
+    ],
+)
+def test_a_bad_training_setting_is_refused(values: dict[str, object], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        train_settings(values)
+    assert train_settings({"learning_rate": 1, "patience": 2}).patience == 2
+
+
+def test_unknown_names_of_family_and_task_are_refused() -> None:
+    for change in ({"family": "ibn-clasifier"}, {"task": "digit"}):
+        with pytest.raises(KeyError, match="did you mean"):
+            workbench(CONFIG.replaced(**change), MacsEstimator(), NE_256)
+    assert families.get(CONFIG.family)
+    assert find_task(CONFIG.task)
+
+
+def test_importing_the_package_and_its_values_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, lanefit.nas, lanefit.nas.config, lanefit.nas.results, lanefit.nas.rundir, lanefit.nas.figures, "
+        "lanefit.nas.strategies, lanefit.nas.samplers, lanefit.nas.proxies\n"
+        "heavy = {'torch', 'optuna', 'sklearn', 'matplotlib', 'tvm', 'onnx'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
