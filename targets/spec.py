@@ -143,7 +143,7 @@ def spec_from_dict(values: dict[str, Any], *, where: str = "") -> EngineSpec:
         kinds = {"str": (str,), "int": (int,), "float": (int, float)}[str(wanted)]
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise ConfigError(f"{key} must be {wanted}, got {value!r}", where=f"{where}:{key}" if where else key)
-        if not isinstance(value, str) and abs(value) > _LARGEST:
+        if isinstance(value, int) and abs(value) > _LARGEST:
             raise ConfigError(f"{key} is larger than {_LARGEST}", where=f"{where}:{key}" if where else key)
     missing = [n for n, f in known.items() if n not in values and f.default is f.default_factory]  # both MISSING
     if missing:

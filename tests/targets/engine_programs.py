@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lanefit.targets.isa import FIELDS, NO_LIMIT, Instruction, Opcode, Step, Unit
+from lanefit.targets.isa import FIELDS, MAX_LOOPS, NO_LIMIT, UNIT_OPCODES, Instruction, Opcode, Step, Unit
 from lanefit.targets.program import Mark, Port, Program
 from lanefit.targets.spec import EngineSpec
 
@@ -31,7 +33,7 @@ _NEUTRAL = {
 }  # fmt: skip
 
 
-def instruction(opcode: Opcode, *, steps: Mapping[str, tuple] | None = None, **fields: int) -> Instruction:
+def instruction(opcode: Opcode, steps: Mapping[str, tuple[Any, ...]] | None = None, /, **fields: int) -> Instruction:
     """An instruction with neutral values for what is not given; a step is (coefficients, increment[, modulo])."""
     names = FIELDS[opcode]
     unknown = set(fields) - set(names)
@@ -172,16 +174,13 @@ def double_buffered(*, depth: int = 2, free: bool = True) -> Program:
     out = depth * TILE
     linear = ((1, 0, 0, 0), TILE)
     transfer = {"count3": TILE, "dram_stride3": 1, "sram_stride3": 1}
-    load = instruction(
-        Opcode.LOAD, dram_addr=0, sram_addr=0, **transfer, steps={"dram_addr": linear, "sram_addr": slot}
-    )
+    load = instruction(Opcode.LOAD, {"dram_addr": linear, "sram_addr": slot}, dram_addr=0, sram_addr=0, **transfer)
     compute = instruction(
-        Opcode.REQUANTISE, in_addr=0, in_pitch_h=TILE, in_pitch_w=1, in_rows=1, in_cols=TILE, in_zp=1,
-        out_addr=out, out_pitch_h=TILE, out_pitch_w=1, out_zp=3, row_count=1, col_count=TILE, chan_count=1,
-        steps={"in_addr": slot, "out_addr": slot},
+        Opcode.REQUANTISE, {"in_addr": slot, "out_addr": slot}, in_pitch_h=TILE, in_pitch_w=1, in_rows=1, in_cols=TILE,
+        in_zp=1, out_addr=out, out_pitch_h=TILE, out_pitch_w=1, out_zp=3, row_count=1, col_count=TILE, chan_count=1,
     )  # fmt: skip
     store = instruction(
-        Opcode.STORE, dram_addr=TILES * TILE, sram_addr=out, **transfer, steps={"dram_addr": linear, "sram_addr": slot}
+        Opcode.STORE, {"dram_addr": linear, "sram_addr": slot}, dram_addr=TILES * TILE, sram_addr=out, **transfer
     )
     acquire = [wait(1)] if free else []
     release = [signal(1)] if free else []
@@ -214,3 +213,60 @@ def each(shape: Shape, element: Callable[[int, int, int], int]) -> NDArray[np.in
     return np.array(
         [[[element(r, c, k) for k in range(shape[2])] for c in range(shape[1])] for r in range(shape[0])], np.int8
     )
+
+
+# --- random programs that are well formed, but seldom make sense -------------------------------
+
+
+def random_program(rng: random.Random) -> Program:
+    """Anything that `validate` accepts: loops, steps and arbitrary fields."""
+    code = {unit: random_queue(rng, unit) for unit in Unit}
+    constants = rng.randbytes(rng.randrange(40))
+    marks: list[Mark] = []
+    for unit in rng.sample(list(Unit), 4):
+        at = sorted(rng.randint(0, len(code[unit])) for _ in range(rng.randrange(3)))
+        marks += [Mark(unit, index, rng.choice(["conv1", "", 'a "b" ; \\', "größe\n\u2028"])) for index in at]
+    port = Port(rng.choice(["x", "图像"]), len(constants), (3, 2), rng.random() + 1e-9, rng.randint(-128, 127))
+    return program(
+        code,
+        constants=constants,
+        inputs=[port],
+        outputs=[port],
+        dram_bytes=len(constants) + 6,
+        sram_bytes=8,
+        marks=marks,
+    )
+
+
+def random_queue(rng: random.Random, unit: Unit) -> tuple[Instruction, ...]:
+    found: list[Instruction] = []
+    depth = 0
+    for _ in range(rng.randrange(8)):
+        if depth < MAX_LOOPS and rng.random() < 0.5:
+            found.append(loop(rng.randint(1, 5)))
+            depth += 1
+        elif depth and rng.random() < 0.5:
+            found.append(END)
+            depth -= 1
+        opcode = rng.choice(sorted(UNIT_OPCODES[unit] - {Opcode.LOOP, Opcode.END}))
+        found.append(_random_instruction(rng, opcode, depth))
+    return (*found, *[END] * depth)
+
+
+def _random_instruction(rng: random.Random, opcode: Opcode, depth: int) -> Instruction:
+    if opcode in (Opcode.WAIT, Opcode.SIGNAL):
+        return Instruction(opcode, (rng.randrange(SPEC.semaphores), rng.randint(0, 3)))
+    values = tuple(rng.choice([0, 1, _int32(rng)]) for _ in FIELDS[opcode])
+    return Instruction(opcode, values, tuple(_random_step(rng, len(values), depth) for _ in range(rng.randrange(3))))
+
+
+def _random_step(rng: random.Random, count: int, depth: int) -> Step:
+    a, b, c, d = (rng.choice([0, 1, _int32(rng)]) if level < depth else 0 for level in range(MAX_LOOPS))
+    return Step(rng.randrange(count), (a, b, c, d), _int32(rng), rng.choice([0, 2, abs(_int32(rng)) // 2]))
+
+
+def _int32(rng: random.Random) -> int:
+    return rng.choice([-(2**31), 2**31 - 1, rng.randint(-(2**31), 2**31 - 1)])
+
+
+programs = st.builds(lambda seed: random_program(random.Random(seed)), st.integers(0, 2**32 - 1))

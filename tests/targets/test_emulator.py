@@ -119,13 +119,13 @@ def test_semaphores_may_stay_positive_but_not_grow_for_ever() -> None:
 
 
 def test_stepped_semaphores_are_checked_when_they_are_reached() -> None:
-    reached = instruction(Opcode.SIGNAL, semaphore=SPEC.semaphores - 1, count=1, steps={"semaphore": ((1, 0, 0, 0), 1)})
+    reached = instruction(Opcode.SIGNAL, {"semaphore": ((1, 0, 0, 0), 1)}, semaphore=SPEC.semaphores - 1, count=1)
     with pytest.raises(ProgramFault, match="semaphore 16 does not exist"):
         Emulator(program({Unit.VECTOR: [loop(2), reached, END]})).run({})
 
 
 def test_fields_that_grow_beyond_32_bits_are_a_fault() -> None:
-    load = instruction(Opcode.LOAD, count0=0, steps={"dram_addr": ((2**30, 0, 0, 0), 2**30)})
+    load = instruction(Opcode.LOAD, {"dram_addr": ((2**30, 0, 0, 0), 2**30)}, count0=0)
     with pytest.raises(ProgramFault, match="field dram_addr reaches 1152921504606846976"):
         Emulator(program({Unit.DMA_IN: [loop(2), load, END]})).run({})
 

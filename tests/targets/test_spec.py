@@ -1,0 +1,109 @@
+"""Engine descriptions: presets agree with themselves, errors name file and key."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from engine_programs import SPEC
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanefit.common.errors import ConfigError, SpecError, UnknownNameError
+from lanefit.targets.spec import load_spec, preset_names, spec_from_dict
+
+TOML = """
+[engine]
+name = "mine"
+clock_mhz = 200
+[array]
+input_lanes = 8
+output_lanes = 8
+[output]
+elements_per_cycle = 4
+[vector]
+lanes = 8
+[memory]
+sram_bytes = 65536
+sram_bytes_per_cycle = 16
+dram_bytes_per_cycle = 4
+"""
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_agree_with_their_names(name: str) -> None:
+    spec = load_spec(name)
+    assert spec.name == name
+    assert name.endswith(f"-{spec.parallelism}")
+    assert spec_from_dict(spec.as_dict()) == spec
+    assert spec_from_dict(spec.as_dict()).digest() == spec.digest()
+
+
+def test_the_family_is_complete() -> None:
+    assert {"ne-64", "ne-256", "ne-1024", "ne-4096"} <= set(preset_names())
+
+
+def test_a_file_needs_only_what_has_no_default(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TOML)
+    spec = load_spec(str(path))
+    assert (spec.parallelism, spec.clock_mhz, spec.weight_bytes_per_cycle) == (64, 200.0, 16.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        ("[vector]", "[vektor]", ConfigError, r"unknown section \[vektor\]\n  at .*mine.toml:vektor\nhint: known: e"),
+        ("\nlanes =", "\nlane =", ConfigError, r"unknown key 'lane' in \[vector\]\n  at .*mine.toml:vector.lane"),
+        ("= 200", "= '200'", ConfigError, r"clock_mhz must be float, got '200'\n  at .*mine.toml:clock_mhz"),
+        ("= 65536", "= 6.5", ConfigError, r"sram_bytes must be int, got 6.5\n  at .*mine.toml:sram_bytes"),
+        ("sram_bytes = 65536", "sram_bytes = true", ConfigError, "sram_bytes must be int, got True"),
+        ("sram_bytes = 65536", "sram_bytes = 1" + "0" * 30, ConfigError, "sram_bytes is larger than"),
+        ("clock_mhz = 200", "", ConfigError, "missing clock_mhz"),
+        ("[engine]", "[engine", ConfigError, "not valid TOML"),
+        ("lanes = 8", "lanes = 0", SpecError, "input_lanes must be positive and finite, got 0"),
+        ("clock_mhz = 200", "clock_mhz = inf", SpecError, "clock_mhz must be positive and finite, got inf"),
+        ("clock_mhz = 200", "clock_mhz = nan", SpecError, "clock_mhz must be positive and finite, got nan"),
+        ("dram_bytes_per_cycle = 4", "dram_bytes_per_cycle = 32", SpecError, "are below dram_bytes_per_cycle 32.0"),
+    ],
+)  # fmt: skip
+def test_errors_name_file_and_key(old: str, new: str, error: type[Exception], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    assert old in TOML
+    path.write_text(TOML.replace(old, new))
+    with pytest.raises(error, match=message):
+        load_spec(str(path))
+
+
+def test_absent_and_binary_files_are_config_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_spec(str(tmp_path / "none.toml"))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_spec(str(tmp_path / "binary.toml"))
+
+
+def test_unknown_target_lists_the_presets() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown target 'ne-265'\nhint: did you mean ne-256"):
+        load_spec("ne-265")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depthwise_taps": 5}, "depthwise_taps 5 exceed input_lanes 4"),
+        ({"accumulator_bytes": 15}, "accumulator_bytes 15 hold less than one int32 micro-block, 16"),
+        ({"sram_banks": 3}, "sram_bytes 65536 do not divide into sram_banks 3"),
+        ({"issue_cycles": -1}, "must not be negative"),
+    ],
+)
+def test_contradictions_state_both_sides(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        replace(SPEC, **changes)
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 4), st.integers(1, 4))
+def test_parallelism_is_the_product_of_the_unrolled_dimensions(i: int, o: int, h: int, w: int) -> None:
+    spec = replace(SPEC, input_lanes=i, output_lanes=o, positions_h=h, positions_w=w, weight_bytes_per_cycle=0.0)
+    assert spec.parallelism == i * o * h * w
+    assert spec.weight_bytes_per_cycle == i * o / 4
+    assert spec.channel_multiple == max(i, o)

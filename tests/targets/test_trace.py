@@ -1,0 +1,40 @@
+"""Timelines show every data instruction on its unit, in microseconds."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from engine_programs import TILES, double_buffered, program
+
+from lanefit.common.errors import InputError
+from lanefit.targets.isa import Unit
+from lanefit.targets.timing import simulate
+from lanefit.targets.trace import chrome_trace
+
+
+def test_trace_has_one_thread_per_unit_and_times_in_microseconds() -> None:
+    timing = simulate(double_buffered(), trace=True)
+    trace = json.loads(json.dumps(chrome_trace(timing, name="tiny")))
+    events = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    names = {event["tid"]: event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"}
+    assert names == {int(unit): unit.name for unit in Unit}
+    assert len(events) == 3 * TILES
+    assert {event["cat"] for event in events} == {"LOAD", "REQUANTISE", "STORE"}
+    assert max(event["ts"] + event["dur"] for event in events) == pytest.approx(timing.latency_us)
+
+
+def test_compute_instructions_of_one_unit_do_not_overlap() -> None:
+    events = [event for event in simulate(double_buffered(), trace=True).events if event.unit is Unit.VECTOR]
+    assert len(events) == TILES
+    for event, following in pairwise(events):
+        assert event.end <= following.start
+
+
+def test_tracing_does_not_change_the_time() -> None:
+    assert simulate(double_buffered(), trace=True).cycles == simulate(double_buffered()).cycles
+
+
+def test_a_timing_without_events_is_refused() -> None:
+    with pytest.raises(InputError, match=r"simulate\(program, trace=True\)"):
+        chrome_trace(simulate(double_buffered()))
+    assert chrome_trace(simulate(program({})))["traceEvents"]
