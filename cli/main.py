@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from ..common.errors import Interrupted, LanefitError
-from . import export, info, inspection, listing, profile, run
+from . import export, info, inspection, listing, profile, run, search
 from .command import DebugOption, FormatOption, NoProgressOption, QuietOption, VerboseOption, merged
 from .output import Format, Output, Settings
 
@@ -52,6 +52,7 @@ def _shared(
     ctx.obj = merged(Settings(), given)
 
 
+app.command("search")(search.search)
 app.command("profile")(profile.profile)
 app.command("export")(export.export)
 app.command("run")(run.run)

@@ -15,6 +15,7 @@ TargetOption = Annotated[
     typer.Option(
         "--target",
         "-t",
+        envvar="LANEFIT_TARGET",
         metavar="NAME|FILE.toml",
         help="Engine: a preset or a description of your own.",
         show_default=False,
