@@ -31,7 +31,7 @@ from lanefit.targets.emulator import Emulator
 from lanefit.targets.isa import Instruction, Opcode, Unit
 from lanefit.targets.program import Mark, Program
 from lanefit.targets.resolve import field_values, walk
-from lanefit.targets.spec import load_spec, preset_names
+from lanefit.targets.spec import EngineSpec, load_spec, preset_names
 from lanefit.targets.timing import lower_bound_cycles, simulate
 
 TRANSFER = {"count3": TILE, "dram_stride3": 1, "sram_stride3": 1}
