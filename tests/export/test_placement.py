@@ -46,7 +46,6 @@ def _foreign_domain() -> ModelProto:
     graph = QdqGraph(MAP)
     y = graph.op("Gelu", "it", [graph.pair("input", "x", 0.03, 5)], domain="com.microsoft")
     model = graph.model(graph.pair(y, "y", 0.05, 3))
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     model.graph.value_info.append(helper.make_tensor_value_info(y, TensorProto.FLOAT, MAP))
     return model
 
