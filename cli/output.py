@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,7 +47,9 @@ class Output:
         self._stdout: Console | None = None
         self._stderr: Console | None = None
         level = _LOG_LEVELS[max(-1, min(2, settings.verbosity))]
-        logging.basicConfig(stream=sys.stderr, level=level, format="%(name)s: %(message)s", force=True)
+        logging.getLogger().setLevel(level)
+        if logging.lastResort is not None:  # writes to stderr as long as nobody installs another handler
+            logging.lastResort.setLevel(level)
 
     def result(self, document: dict[str, Any], *tables: RenderableType) -> None:
         """Prints `document` as JSON, or `tables` one after the other. A reader that stops early is no error."""
@@ -133,8 +135,3 @@ def _console(terminal: bool, *, stderr: bool) -> Console:
 
     width = None if terminal or "COLUMNS" in os.environ else _PIPE_COLUMNS
     return Console(stderr=stderr, width=width)
-
-
-def rows_of(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    """Rows as JSON objects keyed by `headers`."""
-    return [dict(zip(headers, row, strict=True)) for row in rows]

@@ -14,16 +14,19 @@ from .errors import ConfigError, InputError
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes beside the target and renames, so that a kill or a full disk never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(name, path)
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
         raise InputError(
             f"cannot write {path.name}: {error.strerror}",
             where=str(path),
@@ -46,6 +49,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path.name} does not exist", where=str(path)) from error
+    except OSError as error:
+        raise InputError(f"cannot read {path.name}: {error.strerror}", where=str(path)) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} is not JSON: {error}", where=str(path)) from error
 

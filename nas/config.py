@@ -80,6 +80,8 @@ def load_config(path: Path) -> SearchConfig:
         return config_from_toml(path.read_text(encoding="utf-8"), where=str(path))
     except FileNotFoundError as error:
         raise ConfigError(f"{path.name} does not exist", where=str(path)) from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path.name}: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path.name} is not UTF-8 text", where=str(path)) from error
 
