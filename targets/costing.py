@@ -86,7 +86,13 @@ def _dma_extents(opcode: Opcode) -> Callable[[Sequence[int]], tuple[int, ...]]:
     last = POSITION[opcode]["count3"]
 
     def extents(v: Sequence[int]) -> tuple[int, ...]:
-        return *(transfer_range(v[count], v[origin], v[limit])[1] for count, origin, limit in clips), v[last]
+        (n0, o0, l0), (n1, o1, l1), (n2, o2, l2) = clips  # unrolled: this runs for every executed transfer
+        return (
+            transfer_range(v[n0], v[o0], v[l0])[1],
+            transfer_range(v[n1], v[o1], v[l1])[1],
+            transfer_range(v[n2], v[o2], v[l2])[1],
+            v[last],
+        )
 
     return extents
 

@@ -147,17 +147,25 @@ def _depthwise(window: Window, runs: slice, records: Records, f: Mapping[str, in
 
 
 def _add_residual(y: NDArray[np.int8], sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
-    first = rescale_int8(y, f["conv_zp"], f["a_multiplier"], f["a_shift"])
-    return add(first, sram, f, out)
+    return add(y, f["conv_zp"], sram, f, out)
 
 
-def add(first: NDArray[np.int64], sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
-    """The second half of ADD: the rescaled first operand plus the rescaled second view, through the last RESCALE."""
-    second = rescale_int8(read_extent(sram, View.of("b", f), out), f["b_zp"], f["b_multiplier"], f["b_shift"])
-    sums = first + second
-    bound = max(abs(int(sums.min())), abs(int(sums.max())))
+def add(a: NDArray[np.int8], zero_point: int, sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
+    """`a` plus the second view of the instruction, each through its RESCALE, and their sum through the last one."""
+    b = read_extent(sram, View.of("b", f), out)
     stage = Stage.of(f["sum_multiplier"], f["sum_shift"], f["out_zp"], f["act_min"], f["act_max"])
-    return stage.apply(sums, bound)
+    runs = max(len(a), len(b))
+    result = np.empty((runs, *a.shape[1:]), np.int8)
+    for block in blocks(runs, 4 * out.elements):
+        first = rescale_int8(_of_runs(a, block), zero_point, f["a_multiplier"], f["a_shift"])
+        sums = first + rescale_int8(_of_runs(b, block), f["b_zp"], f["b_multiplier"], f["b_shift"])
+        result[block] = stage.apply(sums, max(-int(sums.min()), int(sums.max())))
+    return result
+
+
+def _of_runs(values: NDArray[np.int8], block: slice) -> NDArray[np.int8]:
+    """Values of some runs; those that all runs share stay as they are."""
+    return values[block] if len(values) > 1 else values
 
 
 def blocks(count: int, elements: int) -> Iterator[slice]:

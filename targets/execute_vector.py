@@ -11,7 +11,7 @@ from ..common.errors import ProgramFault
 from .execute_conv import add, blocks
 from .isa import Opcode, PoolMode
 from .memory import Memory
-from .numerics import Stage, requantise_int8, rescale_int8
+from .numerics import Stage, requantise_int8
 from .ranges import limit_work
 from .views import Extent, View, Window, check_target, output_extent, read_window, write_extent
 
@@ -30,7 +30,7 @@ def execute_vector(sram: Memory, opcode: Opcode, f: Mapping[str, int]) -> int:
         result = _maximum(window, f, out) if f["mode"] == PoolMode.MAX else _sum(window, f, out)
     elif opcode is Opcode.ADD:
         a = window.padded(slice(None), f["in_zp"], np.int8)
-        result = add(rescale_int8(a, f["in_zp"], f["a_multiplier"], f["a_shift"]), sram, f, out)
+        result = add(a, f["in_zp"], sram, f, out)
     else:
         a = window.padded(slice(None), f["in_zp"], np.int8)
         result = requantise_int8(a, f["in_zp"], _stage(f))

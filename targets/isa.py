@@ -25,6 +25,11 @@ a legal no-op. LOAD and STORE skip index i of dimension d < 3 unless 0 <= origin
 **Integer semantics** are those of TOSA 1.0: int32 accumulation of (x − zero point) × w, RESCALE
 with scale32 and single rounding: (v × multiplier + 2^(shift−1)) >> shift, 2 <= shift <= 62, then
 + output zero point, saturating clamp to [act_min, act_max] ⊆ [−128, 127].
+
+**Faults.** No meaning is given to, and emulation stops at: an access outside of SRAM or DRAM, a STORE to the
+constants; a row before row0, a channel before chan0, more rows than `wrap`; two output elements in
+one byte; an output of CONV or POOL that overlaps its input; a maximum over padding alone; an accumulator or
+RESCALE result beyond int32, a multiplier below 1; a semaphore above 2^16; units that all wait. LOOP has no steps.
 """
 
 from __future__ import annotations

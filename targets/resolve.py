@@ -41,7 +41,8 @@ def walk(queue: Sequence[Instruction]) -> Iterator[tuple[int, list[int]]]:
 
 def offset(step: Step, counters: Sequence[int]) -> int:
     """What a step adds to its field; see the docstring of `isa`."""
-    total = sum(c * n for c, n in zip(step.coefficients, counters, strict=True))
+    a, b, c, d = step.coefficients
+    total = a * counters[0] + b * counters[1] + c * counters[2] + d * counters[3]
     return step.increment * (total % step.modulo if step.modulo else total)
 
 
@@ -64,7 +65,8 @@ def field_values(
 
 def clipped(start: int, count: int, limit: int) -> int:
     """Number of rows or channels that a compute instruction covers."""
-    return max(0, min(start + count, limit) - start)
+    rest = limit - start
+    return (count if count < rest else rest) if rest > 0 else 0
 
 
 def transfer_range(count: int, origin: int, limit: int) -> tuple[int, int]:

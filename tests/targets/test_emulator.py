@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from engine_programs import (
     loop,
     one_instruction,
     program,
+    programs,
     records,
     signal,
     view,
@@ -33,6 +35,7 @@ from lanefit.targets.emulator import Emulator, main
 from lanefit.targets.encoding import encode
 from lanefit.targets.isa import Instruction, Opcode, Unit
 from lanefit.targets.program import Mark, Port, Program
+from lanefit.targets.timing import simulate
 
 ORDERS = ("program", "dma-first", "compute-first", "random")
 X = np.random.default_rng(0).integers(-128, 128, (3, TILES, TILE)).astype(np.int8)
@@ -197,6 +200,16 @@ def test_any_field_value_gives_a_result_or_a_typed_error(base: Program, data: st
     except LanefitError:
         return
     assert set(outputs) == {"y"}
+
+
+@settings(max_examples=200)
+@given(programs, st.sampled_from(ORDERS))
+def test_well_formed_nonsense_ends_or_faults(built: Program, order: str) -> None:
+    port = built.inputs[0]
+    with suppress(LanefitError):
+        Emulator(built, order=order).run({port.name: np.ones(port.shape, np.int8)})
+    with suppress(LanefitError):
+        simulate(built)
 
 
 def test_the_command_runs_a_file_in_a_process_without_the_compiler(tmp_path: Path) -> None:
