@@ -86,13 +86,8 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
     if len(plane.front) > 1:
         front = ([p.latency_us for p in plane.front], [p.quality for p in plane.front])
         axes.step(*front, where="post", color=_BLUE, linewidth=1, label="Pareto front", zorder=1)
-    if plane.unscored_us:
-        bottom = [0.015] * len(plane.unscored_us)
-        axes.plot(
-            plane.unscored_us, bottom, "|", color=_GREY, label="outside of the budget",
-            transform=axes.get_xaxis_transform(),
-        )  # fmt: skip
     _limits(axes, plane)
+    _draw_unscored(axes, plane)
     axes.set_xlabel("latency (us)")
     axes.set_ylabel(plane.quality)
     axes.margins(0.08)
@@ -106,6 +101,18 @@ def _draw_references(axes: Axes, references: Sequence[Point]) -> None:
         axes.scatter([point.latency_us], [point.quality], s=40, color="black", marker="D", zorder=3)
         at = (point.latency_us, point.quality)
         axes.annotate(point.label, at, xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+
+
+def _draw_unscored(axes: Axes, plane: Plane) -> None:
+    """Ticks at the bottom; those far off are counted instead, so that they do not squeeze the rest."""
+    if not plane.unscored_us:
+        return
+    inside = [point.latency_us for point in plane.points] + ([plane.budget_us] if plane.budget_us else [])
+    reach = 1.5 * max(inside, default=max(plane.unscored_us))
+    near = [latency for latency in plane.unscored_us if latency <= reach]
+    beyond = len(plane.unscored_us) - len(near)
+    label = "outside of the budget" + (f" ({beyond} more to the right)" if beyond else "")
+    axes.plot(near, [0.015] * len(near), "|", color=_GREY, label=label, transform=axes.get_xaxis_transform())
 
 
 def _limits(axes: Axes, plane: Plane) -> None:
