@@ -26,8 +26,7 @@ from lanefit.common.files import write_json
 from lanefit.common.units import cycles_to_us, format_bytes
 from lanefit.estimator.fit import FitBudget, fit_engine
 from lanefit.estimator.network import NetworkEstimator
-from lanefit.export.blank import with_zero_weights
-from lanefit.export.compiler import SubgraphReport, compile_graph
+from lanefit.export.compiler import SubgraphReport
 from lanefit.export.engines import reference_engine
 from lanefit.export.graph import Graph
 from lanefit.export.onnx_model import GraphIndex
@@ -41,9 +40,9 @@ from lanefit.models.tasks import Split, Task
 from lanefit.nas.bridge import to_graph
 from lanefit.nas.config import SearchConfig
 from lanefit.nas.figures import draw_layers, draw_pareto
+from lanefit.nas.measure import engine_measure
 from lanefit.nas.report_data import LayerTime, Point
 from lanefit.nas.results import SearchResult
-from lanefit.nas.scoring import Cost
 from lanefit.nas.search import run_search
 from lanefit.nas.session import Step
 from lanefit.nas.training import TrainConfig, evaluate, train
@@ -132,12 +131,6 @@ def estimator(task: Task, spec: EngineSpec) -> NetworkEstimator:
     return fit_engine(spec, graphs, seed=SEED, budget=FitBudget(workloads=1000, networks=30))
 
 
-def measured(graph: Graph, spec: EngineSpec) -> Cost:
-    """What the compiled network takes, for the finalists."""
-    found = compile_graph(with_zero_weights(graph), spec)
-    return Cost(found.latency_us, found.latency_us, found.sram_bytes, found.weight_bytes, found.dram_bytes, graph.macs)
-
-
 def search(budget: Budget, spec: EngineSpec, task: Task, output: Path, start: float) -> SearchResult:
     config = SearchConfig(
         target=TARGET,
@@ -151,7 +144,7 @@ def search(budget: Budget, spec: EngineSpec, task: Task, output: Path, start: fl
     found = estimator(task, spec)
     network_error = found.card.network
     say(f"estimator fitted: {network_error.acc10:.0%} of unseen networks within ±10 %", start)
-    bench, curated = workbench(config, found, spec, measure=lambda graph: measured(graph, spec))
+    bench, curated = workbench(config, found, spec, measure=engine_measure(spec))
     if curated is not None:
         values = sum(len(knob.dropped) for knob in curated.knobs)
         before, after = curated.cardinality_before, curated.cardinality_after
