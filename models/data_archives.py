@@ -35,7 +35,7 @@ def _archive(file: str, *members: str) -> dict[str, np.ndarray]:
         hint = "set LANEFIT_DATA to the folder that holds it, or use --task digits, which needs no data"
         raise ConfigError(f"{file} is not there", where=str(path), hint=hint)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {member: archive[member] for member in members}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path.name} is damaged or not the expected archive: {error}", where=str(path)) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,18 +63,17 @@ class Family(ABC):
 
     def sample(self, generator: np.random.Generator) -> Architecture:
         """A random canonical architecture: every active knob uniform over its values."""
-        values: dict[str, KnobValue] = {}
-        for knob in self.knobs():
-            if self.is_active(knob.name, values):
-                values[knob.name] = knob.values[int(generator.integers(len(knob.values)))]
-        return Architecture.of(self.name, values)
+        return self._draw(lambda knob: knob.values[int(generator.integers(len(knob.values)))])
 
     def middle(self) -> Architecture:
-        """The canonical architecture in the middle of every active knob's values: what a bare family name stands for."""
+        """The canonical architecture of every active knob's middle value: what a bare family name stands for."""
+        return self._draw(lambda knob: knob.values[len(knob.values) // 2])
+
+    def _draw(self, choose: Callable[[Knob], KnobValue]) -> Architecture:
         values: dict[str, KnobValue] = {}
         for knob in self.knobs():
             if self.is_active(knob.name, values):
-                values[knob.name] = knob.values[len(knob.values) // 2]
+                values[knob.name] = choose(knob)
         return Architecture.of(self.name, values)
 
     def own(self, architecture: Architecture) -> dict[str, KnobValue]:

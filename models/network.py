@@ -80,6 +80,19 @@ class LayerNetwork(nn.Module):
         return values[self.layers[-1].name]
 
 
+def silence_residuals(network: LayerNetwork) -> None:
+    """Sets the last scale of every residual branch to 0, so that training starts from the shorter network.
+
+    Goyal et al. 2017 (arXiv:1706.02677), section 5.1. Not part of the plain initialisation, because zero-shot
+    scores of an untrained network would not see these branches. A branch that ends in ReLU is left alone: at 0 it would
+    pass no gradient.
+    """
+    for layer in network.layers:
+        branch = network.steps[layer.inputs[0]] if layer.kind is LayerKind.ADD and layer.inputs[0] != INPUT else None
+        if isinstance(branch, ConvLayer) and isinstance(branch.activation, nn.Identity):
+            nn.init.zeros_(branch.norm.weight)
+
+
 def _module(spec: LayerSpec, generator: torch.Generator) -> nn.Module:
     match spec.kind:
         case LayerKind.CONV | LayerKind.DEPTHWISE:

@@ -1,4 +1,4 @@
-"""Families and tasks by name. Third parties add theirs by entry points, groups `lanefit.familys` and `lanefit.tasks`."""
+"""Families and tasks by name. Third parties add theirs by the entry points `lanefit.familys` and `lanefit.tasks`."""
 
 from __future__ import annotations
 

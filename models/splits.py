@@ -14,11 +14,12 @@ from .tasks import Split
 def stratified(
     keys: Sequence[str], labels: NDArray[np.int64], counts: Mapping[Split, Mapping[int, int]]
 ) -> dict[Split, NDArray[np.int64]]:
-    """Item numbers by split, each in hash order, so that the first n are a fair sample.
+    """Item numbers by split, each in a shuffled order, so that the first n are a fair sample.
 
     `counts[split][label]` items of each class go to TEST and VALIDATION, the rest to TRAIN.
     """
     hashes = [sha256(key.encode()) for key in keys]
+    orders = [sha256(digest.encode()) for digest in hashes]  # not the hash that cut: each class was cut elsewhere
     parts: dict[Split, list[int]] = {split: [] for split in Split}
     for label in np.unique(labels).tolist():
         items = sorted(np.flatnonzero(labels == label).tolist(), key=lambda item: (hashes[item], keys[item]))
@@ -26,4 +27,4 @@ def stratified(
         parts[Split.TEST] += items[:test]
         parts[Split.VALIDATION] += items[test : test + validation]
         parts[Split.TRAIN] += items[test + validation :]
-    return {split: np.array(sorted(items, key=lambda item: hashes[item]), np.int64) for split, items in parts.items()}
+    return {split: np.array(sorted(items, key=lambda item: orders[item]), np.int64) for split, items in parts.items()}
