@@ -27,11 +27,11 @@ from .execute_vector import execute_vector
 from .isa import FIELDS, Opcode, Unit
 from .memory import Box, Memory
 from .program import Port, Program
-from .ranges import check_fields, limit_work
+from .ranges import MAX_SEMAPHORE, check_fields, limit_work
 from .resolve import field_values, walk
+from .threads import one_blas_thread
 from .validate import labels, validate
 
-MAX_SEMAPHORE = 2**16
 _STATE_BYTES = 2**28  # of one chunk of runs
 _PRIORITIES = {
     "program": (Unit.DMA_IN, Unit.ARRAY, Unit.VECTOR, Unit.DMA_OUT),
@@ -71,7 +71,8 @@ class Emulator:
             for port in self.program.inputs:
                 value = inputs[port.name] if batched else inputs[port.name][None]
                 machine.write_port(port, value[start : start + runs])
-            machine.run()
+            with one_blas_thread():
+                machine.run()
             for port in ports:
                 outputs[port.name][start : start + runs] = machine.read_port(port)
         return outputs if batched else {name: values[0] for name, values in outputs.items()}

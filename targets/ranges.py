@@ -9,6 +9,7 @@ from .isa import FIELDS, Opcode, PoolMode
 from .validate import INT32_MAX
 
 MAX_KERNEL = 2**16
+MAX_SEMAPHORE = 2**16  # what a semaphore can count to
 MAX_WORK = 2**40  # multiply-accumulates and bytes per run of a program: hours of emulation, but never for ever
 _COUNT = (0, INT32_MAX)
 _INT8 = (-128, 127)

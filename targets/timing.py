@@ -17,11 +17,11 @@ from .costing import Cost, Coster, sync_values
 from .isa import Opcode, Unit
 from .labelling import LabelTiming, label_timings
 from .program import Program
+from .ranges import MAX_SEMAPHORE
 from .resolve import walk
 from .spec import EngineSpec
 from .validate import labels, validate
 
-MAX_SEMAPHORE = 2**16
 _DMA_UNITS = (Unit.DMA_IN, Unit.DMA_OUT)
 
 
