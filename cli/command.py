@@ -15,7 +15,11 @@ _PANEL = "Options of every command"
 FormatOption = Annotated[
     Format | None,
     typer.Option(
-        "--format", help="What stdout carries: table (default) or json.", show_default=False, rich_help_panel=_PANEL
+        "--format",
+        metavar="table|json",
+        help="What stdout carries; a table by default.",
+        show_default=False,
+        rich_help_panel=_PANEL,
     ),
 ]
 VerboseOption = Annotated[
@@ -30,7 +34,7 @@ QuietOption = Annotated[
 DebugOption = Annotated[bool, typer.Option("--debug", help="Tracebacks with errors.", rich_help_panel=_PANEL)]
 NoProgressOption = Annotated[bool, typer.Option("--no-progress", help="No progress bars.", rich_help_panel=_PANEL)]
 
-_SHARED: dict[str, tuple[Any, Any]] = {
+SHARED_OPTIONS: dict[str, tuple[Any, Any]] = {
     "format_": (FormatOption, None),
     "verbose": (VerboseOption, 0),
     "quiet": (QuietOption, False),
@@ -64,12 +68,12 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def wrapper(ctx: typer.Context, **values: Any) -> int:
-        shared = {name: values.pop(name) for name in _SHARED}
+        shared = {name: values.pop(name) for name in SHARED_OPTIONS}
         return function(Output(merged(ctx.obj or Settings(), shared)), **values)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context), *(p.replace(kind=keyword) for p in own)]
-    parameters += [inspect.Parameter(n, keyword, default=d, annotation=a) for n, (a, d) in _SHARED.items()]
+    parameters += [inspect.Parameter(n, keyword, default=d, annotation=a) for n, (a, d) in SHARED_OPTIONS.items()]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del wrapper.__wrapped__

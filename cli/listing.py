@@ -32,10 +32,10 @@ class Kind(StrEnum):
 @command
 def list_(
     output: Output,
-    kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"One of {', '.join(Kind)}.", show_default=False)],
     target: TargetOption = "",
 ) -> int:
-    """List targets, families, tasks, kernels, proxies, strategies, samplers or supported operators."""
+    """List what can be named: targets, families, tasks, strategies and so on, or the supported operators."""
     if target:
         from ..targets.spec import load_spec
 
@@ -43,8 +43,15 @@ def list_(
     headers, rows = _LISTS[kind]()
     title = f"operators that {target or 'an engine'} takes, and the rules for each" if kind is Kind.OPS else ""
     documents = [dict(zip(headers, row, strict=True)) for row in rows]
-    output.result({"kind": kind.value, "items": documents}, table(headers, rows, title=title))
+    shown = _once(rows) if kind is Kind.OPS else rows
+    output.result({"kind": kind.value, "items": documents}, table(headers, shown, title=title))
     return 0
+
+
+def _once(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The rows with a first cell only where it changes."""
+    before = ["", *(row[0] for row in rows)]
+    return [("" if row[0] == last else row[0], *row[1:]) for last, row in zip(before, rows, strict=False)]
 
 
 def _targets() -> Rows:

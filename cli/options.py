@@ -26,6 +26,7 @@ BudgetOption = Annotated[
     typer.Option(
         "--budget",
         "-b",
+        envvar="LANEFIT_BUDGET",
         metavar="NAME=LIMIT",
         help="A limit such as latency=2ms, sram=512KiB, weights=1MiB or accuracy=97%; repeatable.",
         show_default=False,

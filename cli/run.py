@@ -30,7 +30,9 @@ def run(
     ],
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to show.")] = 3,
     timed: Annotated[bool, typer.Option("--time", help="Time each unit on the cycle model.")] = False,
-    device: Annotated[str, typer.Option("--device", help="What executes the engine's part: emulator.")] = "emulator",
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="What executes the engine's part: emulator.")
+    ] = "emulator",
 ) -> int:
     """Classify an image, or run a tensor, through a package: host module plus emulated engine."""
     from ..common.errors import UnknownNameError
