@@ -55,6 +55,15 @@ def host_target() -> HostTarget:
     return _TARGETS[machine]
 
 
+def runs_here(target: HostTarget) -> bool:
+    """Whether this processor has the instructions of `target`; unknown processors are taken to have them."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    return target.cpu != "x86-64-v3" or {"avx2", "fma", "bmi2"} <= set(flags.split())
+
+
 def build_host(host: ModelProto, regions: Sequence[Region], target: HostTarget | None = None) -> bytes:
     """The shared library of a host model. The same model gives the same bytes with the same toolchain.
 

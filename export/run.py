@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import InputError, PackageError
+from ..common.errors import InputError, PackageError, ToolchainError
 from .engines import emulator_engine
-from .host import Arrays, HostModule, HostNames
+from .host import Arrays, HostModule, HostNames, host_target, runs_here
 from .package import HOST, Package, TensorInfo
 
 
@@ -22,6 +23,7 @@ def run_package(package: Package, inputs: Arrays) -> dict[str, NDArray]:
     """
     for info in package.manifest.inputs:
         _check(info, inputs)
+    _check_machine(package.manifest.host or {})
     if HOST not in package.files:
         raise PackageError("the package has no host library", hint="export it again without leaving the host out")
     with tempfile.TemporaryDirectory() as folder:
@@ -37,6 +39,13 @@ def _names(package: Package) -> HostNames:
         tuple(info.name for info in manifest.outputs),
         tuple((region.inputs, region.outputs) for region in manifest.regions),
     )
+
+
+def _check_machine(host: dict[str, str]) -> None:
+    """Native code for another machine would not load, or die of an illegal instruction."""
+    if host != host_target().as_dict() or not runs_here(host_target()):
+        what = f"the host library is for {host.get('triple')} with {host.get('cpu')}"
+        raise ToolchainError(what, where=platform.machine(), hint="export the model again on this machine")
 
 
 def _check(info: TensorInfo, inputs: Arrays) -> None:

@@ -58,11 +58,16 @@ def run_module(module: nn.Module, names: Sequence[str], inputs: Arrays, dtype: t
 
     still = copy.deepcopy(module).cpu().eval().to(torch.float64 if dtype is np.float64 else torch.float32)
     rows: list[list[NDArray]] = []
-    with torch.no_grad():
-        for sample in next(iter(inputs.values())):
-            result = still(torch.from_numpy(sample[None].astype(dtype)))
-            outputs = [result] if isinstance(result, torch.Tensor) else list(result)
-            rows.append([item.numpy() for item in outputs])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # single samples are too small to share: waiting threads cost far more than they help
+    try:
+        with torch.no_grad():
+            for sample in next(iter(inputs.values())):
+                result = still(torch.from_numpy(sample[None].astype(dtype)))
+                outputs = [result] if isinstance(result, torch.Tensor) else list(result)
+                rows.append([item.numpy() for item in outputs])
+    finally:
+        torch.set_num_threads(threads)
     return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(names)}
 
 

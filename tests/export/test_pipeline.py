@@ -13,7 +13,14 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from lanefit.common.budget import Budget
-from lanefit.common.errors import InputError, ModelError, PackageError, UnsupportedError, VerificationError
+from lanefit.common.errors import (
+    InputError,
+    ModelError,
+    PackageError,
+    ToolchainError,
+    UnsupportedError,
+    VerificationError,
+)
 from lanefit.common.files import sha256
 from lanefit.export.compiler import Compiled, compile_graph
 from lanefit.export.contents import placement_table
@@ -244,6 +251,12 @@ def test_a_package_without_host_library_does_not_run() -> None:
     package = _mixed().package
     with pytest.raises(PackageError, match="no host library"):
         run_package(Package(package.manifest, {k: v for k, v in package.files.items() if k != HOST}), _inputs(Mixed))
+
+
+def test_a_package_for_another_machine_is_refused_before_its_code_is_loaded() -> None:
+    manifest = _mixed().package.manifest.model_copy(update={"host": {"triple": "riscv64-linux-gnu", "cpu": "generic"}})
+    with pytest.raises(ToolchainError, match="is for riscv64-linux-gnu"):
+        run_package(Package(manifest, _mixed().package.files), _inputs(Mixed))
 
 
 def test_sizes_of_a_built_network_add_up() -> None:
