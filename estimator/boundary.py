@@ -7,12 +7,11 @@ queue is idle; its stores may end during the step after it (drain). All times in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..export.planned import PlannedStep
 from ..kernels.kernel import Role
-from ..kernels.subgraph import Memory
 
 
 class Phases(Protocol):
@@ -30,8 +29,8 @@ class Phases(Protocol):
 
 @dataclass(slots=True)
 class _Clock:
-    """Where the units are: ends of the last two steps' compute, of the last load and of the last store;
-    which stores the next step and the one after it have to await."""
+    """Where the units are: ends of the last two steps' compute, of the last load and of the last store; which
+    stores the next step and the one after it have to await; and the maps that have been stored."""
 
     ended: float = 0.0
     ended_before: float = 0.0
@@ -39,6 +38,7 @@ class _Clock:
     stored: float = 0.0
     awaited: float = 0.0
     awaited_later: float = 0.0
+    maps: set[str] = field(default_factory=set)
 
 
 def step_cycles(steps: Sequence[PlannedStep], phases: Sequence[Phases]) -> list[float]:
@@ -54,7 +54,7 @@ def step_cycles(steps: Sequence[PlannedStep], phases: Sequence[Phases]) -> list[
 
 
 def _advance(clock: _Clock, step: PlannedStep, durations: Phases) -> None:
-    ready = max(clock.ended, clock.awaited, clock.stored if _rereads(step) else 0.0)
+    ready = max(clock.ended, clock.awaited, clock.stored if clock.maps.intersection(step.group.reads) else 0.0)
     load_start = max(clock.loaded, clock.ended_before if step.prefetch else ready)
     hidden_end = ready + durations.prefetched
     end = max(hidden_end, load_start + durations.latency)
@@ -66,11 +66,7 @@ def _advance(clock: _Clock, step: PlannedStep, durations: Phases) -> None:
         clock.stored = max(clock.stored, end) + durations.tail
         clock.awaited_later = clock.stored
         clock.awaited = clock.awaited if step.drain else clock.stored
-
-
-def _rereads(step: PlannedStep) -> bool:
-    """True when the step loads a map that an earlier step has stored."""
-    return Memory.DRAM in (step.subgraph.input, step.subgraph.second)
+        clock.maps.add(step.group.output)
 
 
 def _loads_ahead(step: PlannedStep) -> bool:
