@@ -54,8 +54,10 @@ class Stage:
 
     @property
     def kept_rows(self) -> int:
-        """Rows of the rolling buffer in front: those under a stripe, or under the prologue where that is taller."""
-        return min(self.conv.input[0], self.input_rows(max(self.rows, self.prologue)))
+        """Rows of the rolling buffer in front: those under a stripe or the prologue."""
+        needed = self.input_rows(max(self.rows, self.prologue))
+        made = self.rows * self.conv.window.stride_h  # more than needed where the stride skips rows
+        return min(self.conv.input[0], max(needed, made))
 
     @property
     def first_input_row(self) -> int:

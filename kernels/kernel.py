@@ -125,7 +125,7 @@ class Operands:
 
 
 class Kernel(Protocol):
-    """A plug-in: `tests/kernels/kernel_conformance.py` says what any kernel must satisfy."""
+    """A plug-in: `tests/kernel_conformance.py` says what any kernel must satisfy."""
 
     unit: Unit
 

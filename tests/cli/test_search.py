@@ -17,7 +17,18 @@ from lanefit.nas.config import SearchConfig
 from lanefit.nas.estimators import cached_estimator_path, fit_estimator
 from lanefit.targets.spec import load_spec
 
-SMALL = ("--strategy", "zero-shot", "--trials", 3, "--finalists", 1, "--seed", 3, "--target", "ne-64")
+SETTINGS = """
+strategy = "zero-shot"
+proxies = ["params"]
+target = "ne-64"
+trials = 3
+finalists = 1
+seed = 3
+[knobs]
+resolution = [16]
+stages = [2]
+"""
+SMALL = ("--config", "small.toml")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +48,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LANEFIT_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(SETTINGS, encoding="utf-8")
 
 
 def test_defaults_go_under_file_under_environment_under_flag(

@@ -11,6 +11,7 @@ from estimator.sample_graphs import conv_graph, sample_graphs, small_estimator
 from lanefit.common.errors import UnsupportedError
 from lanefit.estimator.metrics import accuracy
 from lanefit.estimator.network import NetworkEstimator
+from lanefit.estimator.regressor import PhysicsRegressor
 from lanefit.export.blank import with_zero_weights
 from lanefit.export.compiler import compile_graph
 from lanefit.export.graph import Graph
@@ -64,16 +65,13 @@ def test_bytes_and_macs_are_those_of_the_compiled_program() -> None:
 
 def test_a_kind_that_was_never_measured_is_named() -> None:
     estimator = small_estimator()
-    regressors = {phase: regressor for phase, regressor in estimator.regressor.regressors.items()}
-    latency = regressors["latency"]
-    known = dict(latency.efficiency_)
-    try:
-        latency.efficiency_ = {kind: value for kind, value in known.items() if latency.kinds[kind] != "conv2d"}
-        blank = NetworkEstimator(estimator.spec, estimator.regressor, estimator.card)
-        with pytest.raises(UnsupportedError, match="no measurement of conv2d"):
-            blank.estimate(conv_graph(16))
-    finally:
-        latency.efficiency_ = known
+    model, latency = estimator.regressor, estimator.regressor.regressors["latency"]
+    state = latency.fitted_state()
+    state["efficiency"].pop(str(latency.kinds.index("conv2d")))
+    partial = PhysicsRegressor(**latency.get_params()).restore(state)
+    forgetful = replace(model, regressors={**model.regressors, "latency": partial})
+    with pytest.raises(UnsupportedError, match="no measurement of conv2d"):
+        NetworkEstimator(estimator.spec, forgetful, estimator.card).estimate(conv_graph(16))
 
 
 def test_sizes_beyond_the_measured_ones_are_flagged_and_bounded_more_widely() -> None:

@@ -1,7 +1,7 @@
 """The kernels in the tree sit the exam that any plug-in kernel sits."""
 
 import pytest
-from kernels.kernel_conformance import KernelConformance
+from kernel_conformance import KernelConformance
 
 from lanefit.common.errors import UnsupportedError
 from lanefit.kernels.chain import stages
