@@ -22,7 +22,7 @@ _DISTRIBUTIONS = ("lanefit", "numpy", "scikit-learn")
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """`errors` holds the held-out accuracy of subgraph latencies by kind and under "all"; `network` that of whole
-    networks, whose measured latency exceeds the predicted one `network_upper` times in one of twenty cases."""
+    networks; one in about twenty takes longer than `network_upper` times what is predicted."""
 
     target: str
     target_digest: str

@@ -37,7 +37,7 @@ class Part:
 class Estimate:
     """One network on one engine.
 
-    `latency_upper_us` is exceeded by one latency in twenty at most, for networks like those of the fit.
+    `latency_upper_us` is exceeded by about one latency in twenty, for networks like those of the fit.
     `extrapolated` says that a part lies outside of what was measured: the bound is then the sum of the parts'
     bounds and no promise. Bytes and MACs are exact: those of the compiled program.
     """
