@@ -206,7 +206,7 @@ class _Run:
         """Accuracies of the best state on validation and test images."""
         self.module.load_state_dict(self.best)
         accuracies = evaluate(self.module, *self.validation), evaluate(self.module, *self._split(Split.TEST))
-        self.module.eval().to("cpu")
+        self.module.eval().cpu().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         return accuracies
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:

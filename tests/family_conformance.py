@@ -8,6 +8,7 @@ class TestMyFamily(FamilyConformance):
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -53,6 +54,13 @@ def images(family: Family, architecture: Architecture, batch: int = 2) -> torch.
 
 class FamilyConformance:
     """Laws of every family; none of them trains to convergence, so the whole exam takes seconds."""
+
+    @pytest.fixture(autouse=True)
+    def one_thread(self) -> Iterator[None]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)  # networks this small only lose by a second thread
+        yield
+        torch.set_num_threads(before)
 
     def layer_modules(self, module: nn.Module) -> list[nn.Module]:
         """The submodules that compute the described layers, in order; override it for a module of your own."""

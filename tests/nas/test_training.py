@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -21,6 +22,15 @@ from lanefit.nas.training import EpochReport, Stop, TrainConfig, evaluate, train
 
 DIGITS = find_task("digits")
 QUICK = TrainConfig(epochs=3, batch_size=64, learning_rate=2e-2, device="cpu", limit=640)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from a second thread and lose much where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def tiny(seed: int = 0) -> LayerNetwork:
@@ -51,6 +61,7 @@ def test_training_learns_and_reports_the_accuracies_of_what_it_keeps() -> None:
     images, labels = DIGITS.load("test", 8)
     assert evaluate(module, DIGITS.normalise(images), np.array(labels)) == result.accuracy_test
     assert not module.training
+    assert all(value.is_contiguous() for value in weights(module))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
