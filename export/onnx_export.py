@@ -54,8 +54,12 @@ def simplify(model: ModelProto, input_shape: tuple[int, ...] | None = None) -> M
     import onnxscript.rewriter
 
     model = with_static_shapes(_at_opset(model), input_shape)
-    with quiet():
-        optimised = onnxscript.rewriter.rewrite(onnxscript.optimizer.optimize(model))
+    try:
+        with quiet():
+            optimised = onnxscript.rewriter.rewrite(onnxscript.optimizer.optimize(model))
+    except Exception as error:  # the passes raise classes that share no base
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"the model cannot be simplified: {reason}", hint="is the file damaged?") from error
     named = _anonymous(copy_of(optimised))
     for node, name in zip(named.graph.node, unique_names(n.name or n.op_type for n in named.graph.node), strict=True):
         node.name = name

@@ -47,7 +47,19 @@ def parse_model(data: bytes, *, where: str) -> ModelProto:
         hint = "save the model as one file, without external data"
         raise ModelError(f"weights such as {outside[0]!r} lie in another file", where=where, hint=hint)
     check_model(model, where=where)
+    _check_payload(model, where)
     return model
+
+
+def _check_payload(model: ModelProto, where: str) -> None:
+    """What the ONNX checker leaves open: names are text, and every constant has as many bytes as its shape says."""
+    try:
+        for node in model.graph.node:
+            "".join((node.name, node.op_type, node.domain, *node.input, *node.output)).encode()
+        for tensor in model.graph.initializer:
+            numpy_helper.to_array(tensor)
+    except (UnicodeError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"damaged ONNX file: {error}", where=where, hint="export the model again") from error
 
 
 def check_model(model: ModelProto, *, where: str) -> None:
@@ -172,7 +184,7 @@ class GraphIndex:
         return np.dtype(helper.tensor_dtype_to_np_dtype(self.types[tensor].elem_type)) if tensor in self.types else None
 
     def params(self, node: NodeProto) -> QuantParams | None:
-        """Constant parameters of a quantise or dequantise node; None when they are computed at run time."""
+        """Parameters of a quantise or dequantise node; None when they are computed at run time or contradict."""
         scale = self.constants.get(node.input[1])
         if scale is None or scale.dtype != np.float32:
             return None
@@ -181,7 +193,9 @@ class GraphIndex:
         else:
             kind = self.dtype(node.input[0]) if node.op_type == DEQUANTISE else np.dtype(np.uint8)
             zero = np.zeros(scale.shape, kind)
-        return None if zero is None else QuantParams(scale, zero, attribute(node, "axis", 1))
+        if zero is None or zero.size != scale.size or max(zero.ndim, scale.ndim) > 1:
+            return None
+        return QuantParams(scale, zero, attribute(node, "axis", 1))
 
     def is_leaf(self, tensor: str) -> bool:
         """Nobody but at most one operator reads the tensor, and it is no output of the model."""
@@ -193,7 +207,7 @@ def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
     for item in node.attribute:
         if item.name == name:
             value = helper.get_attribute_value(item)
-            return value.decode() if isinstance(value, bytes) else value
+            return value.decode(errors="replace") if isinstance(value, bytes) else value
     return default
 
 

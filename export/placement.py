@@ -114,13 +114,18 @@ def weight_scales(site: Site) -> str | None:
 
 
 def constant_bias(site: Site) -> str | None:
-    """The bias is a constant."""
+    """The bias is a constant with one value for each output channel."""
     name = site.node.input[2] if len(site.node.input) > 2 else ""
-    source = site.index.producer.get(name)
-    if not name or name in site.index.constants:
+    if not name:
         return None
-    stored = source is not None and source.op_type == DEQUANTISE and source.input[0] in site.index.constants
-    return None if stored and source is not None and site.index.params(source) is not None else name
+    source = site.index.producer.get(name)
+    if source is not None and (source.op_type != DEQUANTISE or site.index.params(source) is None):
+        return f"{name} is computed at run time"
+    stored = name if source is None else source.input[0]
+    if stored not in site.index.constants:
+        return f"{name} is computed at run time"
+    channels, size = site.index.shape(site.output)[1], site.index.constants[stored].size
+    return None if size in (1, channels) else f"{size} values for {channels} channels"
 
 
 def dilation(site: Site) -> str | None:
@@ -147,8 +152,9 @@ def plain_linear(site: Site) -> str | None:
     }
     if settings != {"alpha": 1.0, "beta": 1.0, "transA": 0}:
         return ", ".join(f"{k}={v}" for k, v in settings.items())
-    ranks = (len(site.index.shape(site.node.input[0])), site.weights.values.ndim)
-    return None if ranks == (2, 2) else f"ranks {ranks[0]} and {ranks[1]}"
+    given, weights = site.index.shape(site.node.input[0]), site.weights.values.shape
+    inner = weights[-1 if attribute(site.node, "transB", 0) else 0]
+    return None if len(given) == len(weights) == 2 and given[1] == inner else f"{list(given)} times {list(weights)}"
 
 
 def same_shapes(site: Site) -> str | None:

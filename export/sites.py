@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,11 +157,11 @@ def _stored_input(index: GraphIndex, node: NodeProto, name: str) -> str | None:
     if not _dequantised(index, name):
         return None
     tensor = best = index.producer[name].input[0]
-    seen = map_shape(index.shape(tensor))
+    seen, size = map_shape(index.shape(tensor)), prod(index.shape(tensor))
     while tensor in index.producer and index.producer[tensor].op_type in VIEWS:
         tensor = index.producer[tensor].input[0]
         behind = map_shape(index.shape(tensor)) if tensor not in index.constants else None
-        if behind is not None and (behind == seen or node.op_type in LINEAR):
+        if behind is not None and (behind == seen or (node.op_type in LINEAR and prod(behind) == size)):
             best = tensor
     return best
 

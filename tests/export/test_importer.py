@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
+from lanefit.common.errors import ModelError
 from lanefit.export.engines import reference_engine
 from lanefit.export.graph import Graph, Node
 from lanefit.export.importer import Imported, import_model
-from lanefit.export.onnx_model import GraphIndex
+from lanefit.export.onnx_model import GraphIndex, model_bytes, parse_model
 from lanefit.export.split_run import SplitModel, run_samples, session
 from lanefit.export.stages import output_steps
 from lanefit.kernels.ops import Add, Conv2d, Pool2d, Requantise, Window
@@ -177,3 +178,15 @@ def test_a_demoted_operator_runs_on_the_cpu_with_the_compilers_reason() -> None:
     head = next(p for p in imported.placements if p.node == "head")
     assert (head.where, head.rule, head.value) == ("cpu", "tiling", "no tile fits")
     assert len(imported.regions) == 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.floats(0, 0.999), st.integers(1, 255))
+def test_a_damaged_model_is_imported_or_refused_and_never_crashes(share: float, mask: int) -> None:
+    data = bytearray(model_bytes(int8_model(EveryOperator)))
+    data[int(share * len(data))] ^= mask
+    try:
+        imported = import_model(parse_model(bytes(data), where="net.onnx"))
+    except ModelError:
+        return
+    assert len(imported.placements) == len(imported.model.graph.node)
