@@ -47,7 +47,8 @@ def plan(graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | None = None)
 
 
 def _place(graph: Graph, groups: Sequence[Group], spec: EngineSpec, capacity: int) -> dict[str, Memory]:
-    where = {name: Memory.SRAM for name in graph.tensors}
+    passed = dict.fromkeys(name for group in groups for name in (*group.reads, group.output))
+    where = dict.fromkeys(passed, Memory.SRAM)
     where |= dict.fromkeys((*graph.inputs, *graph.outputs), Memory.HOST)
     while True:
         live = resident_bytes(graph, list(groups), where)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lanefit.common.errors import UnsupportedError
@@ -37,9 +37,10 @@ def test_device_equals_the_integer_reference_on_random_graphs(seed: int, order: 
     graph = random_graph(rng)
     spec = random_spec(rng, PRESETS, graph)
     try:
-        _assert_device_equals_reference(graph, spec, seed, order)
-    except UnsupportedError as error:  # the drawn SRAM is too small for a single tile: a refusal must name the node
-        assert error.where.startswith("node ")
+        compile_graph(graph, spec)
+    except UnsupportedError:
+        assume(False)  # the drawn SRAM is too small for a single tile; test_plan.py looks at such refusals
+    _assert_device_equals_reference(graph, spec, seed, order)
 
 
 @pytest.mark.parametrize("order", ["program", "dma-first", "compute-first", "random"])
