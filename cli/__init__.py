@@ -1,1 +1,1 @@
-"""TBD"""
+"""The `lanefit` command line: typer commands and reports. They compute nothing that the packages do not offer."""
