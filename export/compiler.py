@@ -23,8 +23,9 @@ class SubgraphReport:
     """One placed subgraph.
 
     `cycles` is its own time. `hidden_cycles` of it passed under the subgraph before, while weights were
-    prefetched: `cycles − hidden_cycles` of all subgraphs add up to those of the network. `bound` names the resource that holds it; `array`, `output`, `vector` and `memory` are the cycles of
-    work that each resource had; `lower_bound` is the roofline of this subgraph alone.
+    prefetched: `cycles − hidden_cycles` of all subgraphs add up to those of the network. `bound` names the
+    resource that holds it; `array`, `output`, `vector` and `memory` are the cycles of work that each resource
+    had; `lower_bound` is the roofline of this subgraph alone.
     """
 
     label: str

@@ -23,8 +23,9 @@ from lanefit.targets.spec import EngineSpec, load_spec
 from lanefit.targets.timing import simulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common import finish, parser
 from networks import INPUT_SHAPE, NETWORKS
+
+from common import finish, parser
 
 
 def quantised(name: str) -> ModelProto:
@@ -68,15 +69,15 @@ def main() -> int:
     args = options.parse_args()
     spec = load_spec(args.target)
     networks: dict[str, dict[str, Any]] = {}
-    print(
-        f"{'network':24}{'cycles':>12}{'bound':>12}{'ratio':>7}{'ms':>8}{'SRAM KiB':>10}{'compile s':>11}{'timing s':>10}"
-    )
+    heads = ("cycles", "bound", "ratio", "ms", "SRAM KiB", "compile s", "timing s")
+    print(f"{'network':20}" + "".join(f"{head:>10}" for head in heads))
     for name in args.network or NETWORKS:
         found = networks[name] = profile(quantised(name), spec)
         ratio = found["cycles"] / found["lower_bound_cycles"]
         print(
-            f"{name:24}{found['cycles']:12.0f}{found['lower_bound_cycles']:12.0f}{ratio:7.2f}{found['latency_us'] / 1e3:8.2f}"
-            f"{found['sram_bytes'] / 1024:10.1f}{found['compile_seconds']:11.2f}{found['timing_seconds']:10.2f}"
+            f"{name:20}{found['cycles']:10.0f}{found['lower_bound_cycles']:10.0f}{ratio:10.2f}"
+            f"{found['latency_us'] / 1e3:10.2f}{found['sram_bytes'] / 1024:10.1f}"
+            f"{found['compile_seconds']:10.2f}{found['timing_seconds']:10.2f}"
         )
     finish(args.json, {"target": spec.name, "networks": networks, **networks})
     return 0
