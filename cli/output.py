@@ -53,12 +53,15 @@ class Output:
 
     def result(self, document: dict[str, Any], *tables: RenderableType) -> None:
         """Prints `document` as JSON, or `tables` one after the other. A reader that stops early is no error."""
+        from rich.text import Text
+
         try:
             if self.settings.format is Format.JSON:
                 sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
             else:
                 for table in tables:
-                    self._out().print(table, markup=False, highlight=False, soft_wrap=isinstance(table, str))
+                    line = isinstance(table, str | Text)  # never broken, whatever the width
+                    self._out().print(table, markup=False, highlight=False, soft_wrap=line)
             sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,7 +16,7 @@ from lanefit.models.architecture import Architecture
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """Calls `lanefit` with words; the levels of logging are put back afterwards."""
-    for name in ("LANEFIT_TARGET", "LANEFIT_BUDGET", "LANEFIT_TRIALS"):
+    for name in ("LANEFIT_TARGET", "LANEFIT_BUDGET", "LANEFIT_TRIALS", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     level = logging.getLogger().level
 

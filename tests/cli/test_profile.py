@@ -36,6 +36,14 @@ def test_the_verdict_comes_first_and_decides_the_exit_code(cli: Cli, architectur
         assert "slack" in ran.out.splitlines()[0]
 
 
+def test_the_verdict_stays_on_one_line_in_a_narrow_terminal(
+    cli: Cli, architecture_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    ran = cli("profile", architecture_file, "-t", "ne-64", "-b", "latency=1ms", "-b", "sram=128KiB")
+    assert ran.out.splitlines()[0].endswith("slack)")
+
+
 def test_figures_add_up(cli: Cli, architecture_file: Path) -> None:
     document = cli("profile", architecture_file, "-t", "ne-64", "--format", "json").document
     totals, rows = document["totals"], document["subgraphs"]
