@@ -23,6 +23,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+        os.chmod(name, 0o644)  # temporary files are private, results are not
         os.replace(name, path)
     except OSError as error:
         if temporary is not None:

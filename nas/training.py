@@ -141,7 +141,7 @@ def train(
 
 def evaluate(module: nn.Module, images: Tensor | NDArray[np.float32], labels: Tensor | NDArray[np.int64]) -> float:
     """Top-1 accuracy (0..1) in eval mode on normalised float32 `images` (N, C, H, W); the module's mode is kept."""
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    images, labels = _tensor(images), _tensor(labels)
     device = next((p.device for p in module.parameters()), images.device)
     was_training, hits = module.training, 0
     module.eval()
@@ -150,6 +150,13 @@ def evaluate(module: nn.Module, images: Tensor | NDArray[np.float32], labels: Te
             hits += int((module(x.to(device)).argmax(1).cpu() == y.cpu()).sum())
     module.train(was_training)
     return hits / len(labels)
+
+
+def _tensor(values: Tensor | NDArray[np.generic]) -> Tensor:
+    """Arrays as tensors; read-only ones, such as those of a task, are copied."""
+    if isinstance(values, Tensor):
+        return values
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
 class _Run:
