@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
@@ -19,6 +20,9 @@ EXIT_CODES = (
     "Exit codes: 0 done and inside the budget; 1 ran, verdict negative; 2 usage, config or input; "
     "3 device, toolchain or internal failure; 130 interrupted, state saved."
 )
+
+# Read by torch's OpenMP when it loads: threads that spin while they wait would starve whatever else runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
     name="lanefit",
