@@ -46,7 +46,11 @@ def profile_tables(name: str, profile: Profile, judgement: Judgement, top: int) 
 def cpu_table(placements: tuple[Placement, ...]) -> RenderableType:
     """Operators that the engine refused, each with the rule and the value that broke it."""
     rows = [(p.node, p.op_type, p.rule or "", p.value or "", p.sentence) for p in placements]
-    return table(("node", "operator", "rule", "value", "the rule says"), rows, title="on the CPU (time not modelled)")
+    return table(
+        ("node", "operator", "rule", "value", "the rule says"),
+        rows,
+        title="on the CPU (time not modelled; loops are TVM's defaults, untuned)",
+    )
 
 
 def short_label(label: str) -> str:

@@ -124,6 +124,7 @@ def test_the_placement_table_accounts_for_every_operator_and_every_cycle() -> No
     built = _mixed().built
     table = placement_table(built)
     assert [row["node"] for row in table["operators"]] == [node.name for node in built.imported.model.graph.node]
+    assert all((row["schedule"] is None) == (row["where"] == "engine") for row in table["operators"])
     refused = {row["node"]: row["sentence"] for row in table["operators"] if row["rule"] == "operator"}
     assert set(refused) == {"Sigmoid", "Mul"}
     assert all("engine executes" in text for text in refused.values())
