@@ -21,8 +21,8 @@ EXIT_CODES = (
     "3 device, toolchain or internal failure; 130 interrupted, state saved."
 )
 
-# Read by torch's OpenMP when it loads: threads that spin while they wait would starve whatever else runs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by torch's OpenMP when it loads: threads that spin long while they wait would starve whatever else runs.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 app = typer.Typer(
     name="lanefit",

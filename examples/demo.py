@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 # Worker threads that spin while they wait would starve the other core when the machine is shared.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import numpy as np
 from rich.console import Console

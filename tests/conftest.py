@@ -3,4 +3,4 @@
 import os
 
 # Tests run in several processes: threads that spin while they wait would starve the other ones.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
