@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,8 @@ class MeasurementStore:
                 where=str(self.path),
                 hint="measure into a new file",
             )
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        if self._connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            self._patiently("PRAGMA journal_mode = WAL")
 
     def _pragma(self, name: str) -> int:
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
@@ -117,9 +119,21 @@ class MeasurementStore:
         with self._guard():
             return [_measurement(row) for row in self._connection.execute(query, values)]
 
+    def _patiently(self, statement: str) -> None:
+        """Executes, waiting for other writers also where SQLite's own time-out does not (a change of journal mode)."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._connection.execute(statement)
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._patiently("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
