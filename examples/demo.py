@@ -198,7 +198,7 @@ def main() -> int:
     module = network(baseline, task, SEED)
     say("training the baseline, MobileNetV2-0.5 at 32×32", start)
     settings: TrainConfig = dataclasses.replace(train_settings(TRAINING), seed=SEED)
-    train(module, task, settings, progress=True)
+    trained = train(module, task, settings, progress=True)
     exported = {"baseline": export(module, task, spec, "baseline", None)}
     rows = {"baseline": judge(module, exported["baseline"], task)}
     budget = Budget(
@@ -214,7 +214,9 @@ def main() -> int:
     winner.eval()
     exported["winner"] = export(winner, task, spec, "winner", budget)
     rows["winner"] = judge(winner, exported["winner"], task)
-    report(output, rows, exported, result, budget, time.perf_counter() - start)
+    reference = Point("baseline", rows["baseline"].latency_us, trained.accuracy_validation, measured=True)
+    draw_pareto(result, output / "report" / "pareto.png", [reference])
+    report(output, rows, exported, budget, time.perf_counter() - start)
     return 0
 
 
@@ -222,16 +224,12 @@ def report(
     output: Path,
     rows: dict[str, Row],
     exported: dict[str, ExportResult],
-    result: SearchResult,
     budget: Budget,
     seconds: float,
 ) -> None:
     """Packages, figures, demo.json and the table."""
     for name, item in exported.items():
         write_package(output / f"{name}.lanefit", item.package)
-    base = rows["baseline"]
-    reference = Point("baseline", base.latency_us, base.accuracy_float, measured=True)
-    draw_pareto(result, output / "report" / "pareto.png", [reference])
     draw_layers([(name, layer_times(item)) for name, item in exported.items()], output / "report" / "layers.png")
     row = rows["winner"]
     verdict = budget.check(latency_us=row.latency_us, sram_bytes=row.sram_bytes)

@@ -93,7 +93,7 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
     axes.margins(0.08)
     axes.grid(visible=True, color="#E5E5E5", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)
 
 
 def _draw_references(axes: Axes, references: Sequence[Point]) -> None:
