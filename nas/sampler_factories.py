@@ -35,10 +35,12 @@ def tpe(seed: int) -> BaseSampler:
 
 
 def nsga2(seed: int) -> BaseSampler:
+    """Evolution by non-dominated sorting; made for two objectives and many trials."""
     return OrderedNsga2(seed=seed, population_size=POPULATION)
 
 
 def random(seed: int) -> BaseSampler:
+    """Uniform over the active knobs: the yardstick."""
     return RandomSampler(seed=seed)
 
 
