@@ -65,14 +65,15 @@ def short_label(label: str) -> str:
 
 
 def _subgraphs(name: str, profile: Profile) -> RenderableType:
-    headers = ("subgraph", "kind", "on", "cycles", "share", *_BOUNDS, "bound", "DRAM", "used")
+    headers = ("subgraph", "kind", "on", "cycles", "hidden", "share", *_BOUNDS, "bound", "DRAM", "used")
     return table(headers, map(_cells, profile.rows()), title=f"{name} on {profile.spec.name}", numbers=_NUMBERS)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     found = row.report
     moved = format_bytes(found.dram_read_bytes + found.dram_write_bytes)
-    time = (f"{row.added_cycles:,.0f}", f"{row.share:.1%}", *(f"{getattr(found, name):,.0f}" for name in _BOUNDS))
+    own = (f"{found.cycles:,.0f}", f"{found.hidden_cycles:,.0f}")
+    time = (*own, f"{row.share:.1%}", *(f"{getattr(found, name):,.0f}" for name in _BOUNDS))
     return (short_label(found.label), found.kind, "engine", *time, found.bound, moved, f"{found.utilisation:.0%}")
 
 

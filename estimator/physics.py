@@ -11,10 +11,10 @@ tail         from the last result to the end of the last store
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
-from ..kernels.kernel import Buffer, Role, Tiling, weight_bytes
-from ..kernels.ops import Conv2d, Pool2d
+from ..kernels.bounds import compute_bound, loaded_bytes
+from ..kernels.kernel import Buffer, Role, Tiling
+from ..kernels.ops import Conv2d
 from ..kernels.pipeline import is_resident_conv, resident_conv
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Memory, Subgraph
@@ -116,32 +116,6 @@ def _slack(f: Flow, latency: float, delay: float) -> float:
 
 def lower_bounds(subgraph: Subgraph, spec: EngineSpec) -> Durations:
     """Durations below which no schedule can go: array, output stage, vector unit, bytes that must come from DRAM."""
-    outputs = [prod(op.output) for op in subgraph.ops]
-    if subgraph.convs:
-        compute = max(_array_bound(subgraph, spec), sum(outputs) / spec.output_elements_per_cycle)
-    else:
-        compute = sum(outputs) / spec.vector_lanes
-    loaded = sum(weight_bytes(conv) for conv in subgraph.convs) + _needed_bytes(subgraph)
+    compute = compute_bound(subgraph, spec)
     stored = 0 if subgraph.output is Memory.SRAM else 1
-    return Durations(max(compute, loaded / spec.dram_bytes_per_cycle), compute, 1.0, stored)
-
-
-def _needed_bytes(subgraph: Subgraph) -> int:
-    """Bytes of the maps that come from DRAM, without rows that no window reaches."""
-    first, last = subgraph.ops[0], subgraph.ops[-1]
-    total = prod(last.output) if subgraph.second not in (None, Memory.SRAM) else 0
-    if subgraph.input is Memory.SRAM:
-        return total
-    height, width, channels = first.input
-    if isinstance(first, Conv2d | Pool2d):
-        w = first.window
-        height = (
-            first.output[0] if w.stride_h > w.kernel_h else (first.output[0] - 1) * w.stride_h - w.pad_h + w.kernel_h
-        )
-    return total + min(height, first.input[0]) * width * channels
-
-
-def _array_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
-    peak = spec.parallelism * spec.int8_rate
-    depthwise_peak = spec.output_lanes * spec.positions * spec.depthwise_taps * spec.int8_rate
-    return sum(conv.macs / (depthwise_peak if conv.depthwise else peak) for conv in subgraph.convs)
+    return Durations(max(compute, loaded_bytes(subgraph) / spec.dram_bytes_per_cycle), compute, 1.0, stored)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from rich.table import Table
 
 from lanefit.common.budget import Budget
 from lanefit.common.environment import environment
+from lanefit.common.errors import LanefitError
 from lanefit.common.files import write_json
 from lanefit.common.units import cycles_to_us, format_bytes
 from lanefit.estimator.fit import FitBudget, fit_engine
@@ -148,6 +150,7 @@ def search(budget: Budget, spec: EngineSpec, task: Task, output: Path, start: fl
     found = estimator(task, spec)
     network_error = found.card.network
     say(f"estimator fitted: {network_error.acc10:.0%} of unseen networks within ±10 %", start)
+    shutil.rmtree(output / "search", ignore_errors=True)  # every demo is a search of its own
     bench, curated = workbench(config, found, spec, measure=engine_measure(spec))
     if curated is not None:
         values = sum(len(knob.dropped) for knob in curated.knobs)
@@ -252,4 +255,8 @@ def report(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except LanefitError as error:
+        STDERR.print(f"error: {error}", highlight=False)
+        sys.exit(error.exit_code)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
 from ..common.units import cycles_to_us
-from ..kernels.ops import Conv2d
+from ..kernels.bounds import array_bound, compute_bound, input_bytes, step_bound
 from ..kernels.subgraph import Memory
-from ..targets.cost import ceil_div
 from ..targets.program import Program
 from ..targets.spec import EngineSpec
 from ..targets.timing import LabelTiming, Timing, simulate
@@ -23,9 +23,9 @@ class SubgraphReport:
     """One placed subgraph.
 
     `cycles` is its own time. `hidden_cycles` of it passed under the subgraph before, while weights were
-    prefetched: `cycles − hidden_cycles` of all subgraphs add up to those of the network. `bound` names the
-    resource that holds it; `array`, `output`, `vector` and `memory` are the cycles of work that each resource
-    had; `lower_bound` is the roofline of this subgraph alone.
+    prefetched or results drained: `cycles − hidden_cycles` of all subgraphs add up to those of the network.
+    `bound` names the resource that holds it; `array`, `output`, `vector` and `memory` are the cycles of work that
+    each resource had; `lower_bound` is the roofline of this subgraph alone.
     """
 
     label: str
@@ -75,7 +75,7 @@ class Compiled:
 
     @property
     def lower_bound_cycles(self) -> float:
-        """Roofline of the whole region: its busiest resource, if nothing ever waited."""
+        """Roofline of the whole region: the busiest of array, vector unit and DRAM, if nothing ever waited."""
         return network_lower_bound(self.plan, self.program.spec)
 
 
@@ -96,71 +96,38 @@ def compile_graph(graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | Non
     return Compiled(program, planned, timing, report)
 
 
-def array_lower_bound(step: PlannedStep, spec: EngineSpec) -> float:
-    """MACs at the array's peak rate; a depthwise convolution can use no input lanes beyond its taps."""
-    peak = spec.parallelism * spec.int8_rate
-    depthwise_peak = spec.output_lanes * spec.positions * spec.depthwise_taps * spec.int8_rate
-    return sum(conv.macs / (depthwise_peak if conv.depthwise else peak) for conv in step.subgraph.convs)
-
-
-def step_lower_bound(step: PlannedStep, spec: EngineSpec) -> float:
-    """Cycles below which no schedule of this subgraph can go: array, output stage, vector unit, compulsory bytes."""
-    outputs = sum(prod(op.output) for op in step.subgraph.ops)
-    output = outputs / spec.output_elements_per_cycle if step.subgraph.convs else 0.0
-    vector = 0.0 if step.subgraph.convs else outputs / spec.vector_lanes
-    memory = _compulsory_bytes(step) / spec.dram_bytes_per_cycle
-    return max(array_lower_bound(step, spec), output, vector, memory)
-
-
 def network_lower_bound(planned: Plan, spec: EngineSpec) -> float:
-    """The largest of array work, output work, vector work and compulsory DRAM bytes (weights, inputs, outputs), summed
-    over the network."""
-    array = sum(array_lower_bound(step, spec) for step in planned.steps)
-    vector = sum(
-        prod(op.output) / spec.vector_lanes
-        for step in planned.steps
-        if not step.subgraph.convs
-        for op in step.subgraph.ops
-    )
+    """The largest of array work, vector work and compulsory DRAM bytes, each summed over the network.
+
+    Compulsory are all weights, every output, and of every input what its most demanding reader touches.
+    """
+    subgraphs = [step.subgraph for step in planned.steps]
+    array = sum(array_bound(subgraph, spec) for subgraph in subgraphs)
+    vector = sum(compute_bound(subgraph, spec) for subgraph in subgraphs if not subgraph.convs)
     ports: dict[str, int] = {}
     for step in planned.steps:
-        for name, memory, shape in _maps(step):
-            if memory is Memory.HOST:
-                ports[name] = prod(shape)
+        for name, size in _port_bytes(step):
+            ports[name] = max(ports.get(name, 0), size)
     memory = (planned.weight_bytes + sum(ports.values())) / spec.dram_bytes_per_cycle
     return max(array, vector, memory)
 
 
-def _maps(step: PlannedStep) -> list[tuple[str, Memory, tuple[int, int, int]]]:
-    first, last = step.subgraph.ops[0], step.subgraph.ops[-1]
-    maps = [
-        (step.group.input, step.subgraph.input, first.input),
-        (step.group.output, step.subgraph.output, last.output),
-    ]
-    if step.group.second and step.subgraph.second:
-        maps.append((step.group.second, step.subgraph.second, last.output))
-    return maps
-
-
-def _compulsory_bytes(step: PlannedStep) -> int:
-    """Bytes that must cross the DRAM port for this step, each once: weights and the maps that are not resident.
-
-    Rows and columns that no window touches need not be read.
-    """
-    total = step.weight_bytes
-    for name, memory, shape in _maps(step):
-        if memory is Memory.SRAM:
-            continue
-        first = step.subgraph.ops[0]
-        if name == step.group.input and isinstance(first, Conv2d) and first.window.stride_h > first.window.kernel_h:
-            shape = (ceil_div(shape[0], first.window.stride_h), shape[1], shape[2])
-        total += prod(shape)
-    return total
+def _port_bytes(step: PlannedStep) -> Iterator[tuple[str, int]]:
+    """Maps that the step exchanges with the host, with the bytes it needs of each."""
+    subgraph, group = step.subgraph, step.group
+    if subgraph.input is Memory.HOST:
+        yield group.input, input_bytes(subgraph)
+    if group.second and subgraph.second is Memory.HOST:
+        yield group.second, prod(subgraph.ops[-1].output)
+    if subgraph.output is Memory.HOST:
+        yield group.output, prod(subgraph.ops[-1].output)
 
 
 def _report(step: PlannedStep, timing: LabelTiming, before: float, spec: EngineSpec) -> SubgraphReport:
-    """`before` is when the subgraph before ended: what DMA did for this one until then is hidden."""
-    hidden = min(max(0.0, before - timing.start), timing.dram)
+    """`before` is when the subgraph before ended, its stores included: what ran for this one until then is hidden."""
+    loaded = min(max(0.0, before - timing.start), timing.dram)
+    busiest = max(timing.array, timing.output, timing.vector, timing.dram)
+    hidden = max(loaded, busiest - timing.cycles)
     cycles = timing.cycles + hidden
     return SubgraphReport(
         label=step.group.label,
@@ -168,7 +135,7 @@ def _report(step: PlannedStep, timing: LabelTiming, before: float, spec: EngineS
         nodes=tuple(node.name for node in step.group.nodes),
         cycles=cycles,
         hidden_cycles=hidden,
-        lower_bound=step_lower_bound(step, spec),
+        lower_bound=step_bound(step.subgraph, spec),
         bound=timing.bound,
         array=timing.array,
         output=timing.output,

@@ -60,11 +60,12 @@ class Group:
         return Subgraph(self.ops, where[self.input], where[self.output], second)
 
 
-def partition(graph: Graph, spec: EngineSpec) -> tuple[Group, ...]:
-    """The groups in execution order; together they hold every node once."""
+def partition(graph: Graph, spec: EngineSpec, *, sram_bytes: int | None = None) -> tuple[Group, ...]:
+    """The groups in execution order; together they hold every node once. `sram_bytes` may be less than the engine's."""
+    capacity = sram_bytes or spec.sram_bytes
     groups = _fuse_additions(graph)
-    crowded = _crowded(graph, groups, spec)
-    return tuple(_fuse_chains(graph, groups, crowded, spec))
+    crowded = _crowded(graph, groups, spec, capacity)
+    return tuple(_fuse_chains(graph, groups, crowded, spec, capacity))
 
 
 def _fuse_additions(graph: Graph) -> list[Group]:
@@ -91,7 +92,7 @@ def _fuse_additions(graph: Graph) -> list[Group]:
     return groups
 
 
-def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec) -> set[int]:
+def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec, capacity: int) -> set[int]:
     """Steps whose maps do not all fit into SRAM when every map of the network stays whole."""
     where = {name: Memory.SRAM for name in graph.tensors}
     where |= dict.fromkeys((*graph.inputs, *graph.outputs), Memory.HOST)
@@ -99,12 +100,12 @@ def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec) -> set[int]:
     found: set[int] = set()
     for step, group in enumerate(groups):
         least = min(c.workspace_bytes for c in tilings(group, where, spec))
-        if live[step] + least > spec.sram_bytes:
+        if live[step] + least > capacity:
             found.add(step)
     return found
 
 
-def _fuse_chains(graph: Graph, groups: list[Group], crowded: set[int], spec: EngineSpec) -> list[Group]:
+def _fuse_chains(graph: Graph, groups: list[Group], crowded: set[int], spec: EngineSpec, capacity: int) -> list[Group]:
     uses = _use_counts(graph)
     found: list[Group] = []
     step = 0
@@ -112,7 +113,7 @@ def _fuse_chains(graph: Graph, groups: list[Group], crowded: set[int], spec: Eng
         length = next((n for n in (3, 2) if _is_bottleneck(groups[step : step + n], n, uses)), 1)
         if length > 1 and any(step + k in crowded for k in range(length)):
             joined = _join(groups[step : step + length])
-            if _runs(joined, spec):
+            if _runs(joined, spec, capacity):
                 found.append(joined)
                 step += length
                 continue
@@ -131,23 +132,24 @@ def _is_bottleneck(groups: list[Group], length: int, uses: dict[str, int]) -> bo
     if not (linked and lone and all(isinstance(op, Conv2d) for op in convs)):
         return False
     depthwise = [isinstance(op, Conv2d) and op.depthwise for op in convs]
-    last = convs[-1]
+    first, last = convs[0], convs[-1]
     projects = isinstance(last, Conv2d) and last.window.taps == 1 and not last.depthwise
-    return projects and depthwise in ([False, True, False], [False, False], [True, False])
+    widens = isinstance(first, Conv2d) and (length == 3 or first.window.taps > 1)  # two 1×1 in a row begin no block
+    return projects and widens and depthwise in ([False, True, False], [False, False], [True, False])
 
 
 def _join(groups: list[Group]) -> Group:
     return Group(tuple(node for group in groups for node in group.nodes), groups[-1].second)
 
 
-def _runs(group: Group, spec: EngineSpec) -> bool:
+def _runs(group: Group, spec: EngineSpec, capacity: int) -> bool:
     """True when the chain has a tiling at all, even with every outer map in DRAM."""
     second = Memory.DRAM if group.second else None
     try:
-        candidates(Subgraph(group.ops, Memory.DRAM, Memory.DRAM, second), spec)
+        found = candidates(Subgraph(group.ops, Memory.DRAM, Memory.DRAM, second), spec)
     except UnsupportedError:
         return False
-    return True
+    return any(choice.workspace_bytes <= capacity for choice in found)
 
 
 def tilings(group: Group, where: dict[str, Memory], spec: EngineSpec) -> tuple[Candidate, ...]:

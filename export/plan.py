@@ -34,7 +34,7 @@ def plan(graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | None = None)
         UnsupportedError: naming the node whose smallest tile does not fit.
     """
     capacity = min(spec.sram_bytes, sram_limit_bytes or spec.sram_bytes)
-    groups = partition(graph, spec)
+    groups = partition(graph, spec, sram_bytes=capacity)
     where = _place(graph, groups, spec, capacity)
     room = 1.0
     while True:
@@ -103,7 +103,14 @@ def _try(
             return Plan(_steps(groups, where, chosen, flags), where, addresses, peak)
         if not any(prefetch or drain for prefetch, drain in flags):
             return None
-        flags = [(False, False)] * len(groups)
+        flags = _fewer(flags, chosen)
+
+
+def _fewer(flags: list[tuple[bool, bool]], chosen: list[Candidate]) -> list[tuple[bool, bool]]:
+    """Without the overlap of the larger half of the overlapping steps: placement was too tight for all of them."""
+    steps = sorted((step for step, flag in enumerate(flags) if any(flag)), key=lambda s: -chosen[s].workspace_bytes)
+    dropped = set(steps[: (len(steps) + 1) // 2])
+    return [(False, False) if step in dropped else flag for step, flag in enumerate(flags)]
 
 
 def _tensor_blocks(
@@ -132,7 +139,9 @@ def _overlap_flags(
     for step, choice in enumerate(chosen):
         weights = sum(b.size_bytes for b in choice.buffers if b.role is Role.WEIGHTS)
         outgoing = sum(b.size_bytes for b in choice.buffers if b.role is Role.OUTGOING)
-        prefetch = bool(step and weights and used[step - 1] + weights <= capacity)
+        # A lone operator that loads maps awaits their memory before it asks for weights: nothing would be won.
+        waits = len(groups[step].ops) == 1 and any(b.role is Role.INCOMING for b in choice.buffers)
+        prefetch = bool(step and weights and not waits and used[step - 1] + weights <= capacity)
         if prefetch:
             used[step - 1] += weights
         drain = bool(step + 1 < len(groups) and outgoing and used[step + 1] + outgoing <= capacity)

@@ -87,10 +87,7 @@ class ConvKernel:
         channels = splits(conv.output[2], spec.output_lanes)
         orders = (True, False) if subgraph.streams and not conv.depthwise else (True,)
         return [
-            Tiling(r, c, order)
-            for r in rows
-            for c in channels
-            for order in (orders if r < conv.output[0] and c < conv.output[2] else (True,))
+            Tiling(r, c, order) for r in rows for c in channels for order in (orders if c < conv.output[2] else (True,))
         ]
 
     def buffers(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> tuple[Buffer, ...]:

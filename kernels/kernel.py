@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from ..common.errors import UnsupportedError
 from ..targets.cost import ceil_div
 from ..targets.isa import NO_LIMIT, RECORD_HEADER_BYTES, Unit
 from ..targets.spec import EngineSpec
@@ -271,13 +270,3 @@ def records_transfer(address: int, pitch: int, chan0: int | Value, channels: int
         "sram_stride0": pitch, "sram_stride1": 0, "sram_stride2": 0, "sram_stride3": 1,
         "origin0": chan0, "limit0": total, "limit1": NO_LIMIT, "limit2": NO_LIMIT,
     }  # fmt: skip
-
-
-def require_spec_can(subgraph: Subgraph, spec: EngineSpec) -> None:
-    """Refuses operators whose smallest legal tile exceeds what any SRAM of this engine can hold."""
-    for conv in subgraph.convs:
-        pitch = record_pitch(conv)
-        if pitch > spec.sram_bytes:
-            raise UnsupportedError(
-                f"the weights of one output channel take {pitch} bytes, more than the {spec.sram_bytes} bytes of SRAM"
-            )

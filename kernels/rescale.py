@@ -22,6 +22,8 @@ def rescale_operands(scale: float) -> tuple[int, int]:
         multiplier, shift = 2**30, shift - 1
     if shift > 62:
         multiplier, shift = multiplier >> min(31, shift - 62), 62
+    if multiplier == 0:
+        raise UnsupportedError(f"scale {scale:g} is too small for a RESCALE")
     if shift < 2:
         raise UnsupportedError(f"scale {scale:g} is too large for a RESCALE (shift {shift} < 2)")
     return multiplier, shift

@@ -34,6 +34,7 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 
 _RECORD = "record"
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+STUDY_NAME = "search"  # whatever the directory is called: a run may be moved between two sittings
 _STARTUP_TRIALS, _WARMUP_EPOCHS = 4, 1  # before pruning has anything to compare with
 
 
@@ -149,7 +150,7 @@ def open_study(path: Path, *, sampler: str, directions: Sequence[Direction], see
         storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 30}})
         _use_write_ahead_log(storage)
         study = optuna.create_study(
-            storage=storage, study_name=path.parent.name, directions=directions, pruner=_pruner(), load_if_exists=True
+            storage=storage, study_name=STUDY_NAME, directions=directions, pruner=_pruner(), load_if_exists=True
         )
     if study.directions != [StudyDirection[direction.upper()] for direction in directions]:
         found = ", ".join(direction.name.lower() for direction in study.directions)

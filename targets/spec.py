@@ -19,6 +19,7 @@ from typing import Any
 from ..common.errors import ConfigError, SpecError, UnknownNameError
 from ..common.files import stable_hash
 
+MAX_SEMAPHORES = 65536
 _SECTIONS: dict[str, dict[str, str]] = {
     "engine": {"name": "name", "clock_mhz": "clock_mhz", "issue_cycles": "issue_cycles", "semaphores": "semaphores"},
     "array": {
@@ -91,6 +92,8 @@ class EngineSpec:
             for f in fields(self)
             if f.name not in _MAY_BE_ZERO and not 0 < getattr(self, f.name) < math.inf
         ]
+        if self.semaphores > MAX_SEMAPHORES:
+            problems.append(f"semaphores {self.semaphores} exceed {MAX_SEMAPHORES}")
         if self.dram_latency_cycles < 0 or self.issue_cycles < 0:
             problems.append("dram_latency_cycles and issue_cycles must not be negative")
         if self.depthwise_taps > self.input_lanes:

@@ -1,0 +1,64 @@
+"""Rooflines of one subgraph: cycles and bytes below which no schedule can go."""
+
+from __future__ import annotations
+
+from math import prod
+
+from ..targets.spec import EngineSpec
+from .kernel import weight_bytes
+from .ops import Conv2d, Pool2d
+from .subgraph import Memory, Subgraph
+
+
+def array_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
+    """MACs at the array's peak rate; a depthwise convolution can use no input lanes beyond its taps."""
+    peak = spec.parallelism * spec.int8_rate
+    depthwise_peak = spec.output_lanes * spec.positions * spec.depthwise_taps * spec.int8_rate
+    return sum(conv.macs / (depthwise_peak if conv.depthwise else peak) for conv in subgraph.convs)
+
+
+def compute_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
+    """Cycles of the busiest of array, output stage and vector unit."""
+    outputs = sum(prod(op.output) for op in subgraph.ops)
+    if not subgraph.convs:
+        return outputs / spec.vector_lanes
+    return max(array_bound(subgraph, spec), outputs / spec.output_elements_per_cycle)
+
+
+def input_bytes(subgraph: Subgraph) -> int:
+    """Bytes of the input map that some window touches."""
+    op = subgraph.ops[0]
+    if not isinstance(op, Conv2d | Pool2d):
+        return prod(op.input)
+    w = op.window
+    rows = _touched(op.input[0], op.output[0], w.kernel_h, w.stride_h, w.pad_h)
+    cols = _touched(op.input[1], op.output[1], w.kernel_w, w.stride_w, w.pad_w)
+    return rows * cols * op.input[2]
+
+
+def loaded_bytes(subgraph: Subgraph) -> int:
+    """Bytes that must come from DRAM, each once: weights, and what is needed of maps that are not resident."""
+    total = sum(weight_bytes(conv) for conv in subgraph.convs)
+    if subgraph.input is not Memory.SRAM:
+        total += input_bytes(subgraph)
+    if subgraph.second not in (None, Memory.SRAM):
+        total += prod(subgraph.ops[-1].output)
+    return total
+
+
+def stored_bytes(subgraph: Subgraph) -> int:
+    return 0 if subgraph.output is Memory.SRAM else prod(subgraph.ops[-1].output)
+
+
+def step_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
+    """Cycles of the subgraph on its own: compute, or DRAM in both directions."""
+    moved = loaded_bytes(subgraph) + stored_bytes(subgraph)
+    return max(compute_bound(subgraph, spec), moved / spec.dram_bytes_per_cycle)
+
+
+def _touched(extent: int, positions: int, kernel: int, stride: int, pad: int) -> int:
+    """How many of `extent` rows lie under at least one of the windows."""
+    end = (positions - 1) * stride - pad + kernel
+    if stride <= kernel:
+        return min(extent, end)
+    return positions * kernel - pad - max(0, end - extent)
