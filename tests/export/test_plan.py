@@ -92,6 +92,21 @@ def test_a_limit_below_the_engines_sram_is_kept() -> None:
     assert plan(graph, NE256, sram_limit_bytes=free // 2).sram_bytes <= free // 2
 
 
+@pytest.mark.parametrize("size", [28, 56])
+def test_a_limit_plans_like_an_engine_with_that_much_sram(size: int) -> None:
+    graph, limit = _bottleneck(size, 64), 128 * 1024
+    smaller = replace(NE256, sram_bytes=limit, sram_banks=NE256.sram_banks)
+    limited, small = plan(graph, NE256, sram_limit_bytes=limit), plan(graph, smaller)
+    assert [step.subgraph for step in limited.steps] == [step.subgraph for step in small.steps]
+    assert limited.sram_bytes == small.sram_bytes <= limit
+
+
+def test_a_pointwise_convolution_in_front_leaves_the_bottleneck_whole() -> None:
+    steps = plan(_bottleneck(56, 32), NE256).steps
+    chain = next(step for step in steps if len(step.group.ops) > 1)
+    assert [op.depthwise for op in chain.group.ops if isinstance(op, Conv2d)] == [False, True, False]
+
+
 def test_an_impossible_limit_names_the_node_and_the_way_out() -> None:
     with pytest.raises(UnsupportedError, match="does not fit into SRAM") as caught:
         plan(_bottleneck(32, 16), NE256, sram_limit_bytes=64)

@@ -62,6 +62,14 @@ def test_interrupting_saves_the_state_and_names_the_command_that_continues(tmp_p
     assert run_search(None, tmp_path / "run", FakeBench(), resume=True) == whole
 
 
+def test_a_run_that_was_moved_resumes_where_it_stopped(tmp_path: Path) -> None:
+    whole = run_search(toy_config(), tmp_path / "whole", FakeBench())
+    with pytest.raises(Interrupted):
+        run_search(toy_config(), tmp_path / "before", FakeBench(interrupt_at=7))
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert run_search(None, tmp_path / "after", FakeBench(), resume=True) == whole
+
+
 def test_interrupting_in_the_middle_of_a_finalist_saves_the_trials(tmp_path: Path) -> None:
     def stop(step: Step) -> None:
         if step.stage == "train" and step.done == 1:

@@ -94,6 +94,7 @@ def test_unknown_target_lists_the_presets() -> None:
         ({"accumulator_bytes": 15}, "accumulator_bytes 15 hold less than one int32 micro-block, 16"),
         ({"sram_banks": 3}, "sram_bytes 65536 do not divide into sram_banks 3"),
         ({"issue_cycles": -1}, "must not be negative"),
+        ({"semaphores": 65537}, "semaphores 65537 exceed 65536"),
     ],
 )
 def test_contradictions_state_both_sides(changes: dict[str, int], message: str) -> None:
