@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+import ast
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -196,11 +196,29 @@ def _quantised(module: nn.Module | None, real: ModelProto, given: Sequence[NDArr
 
 
 def _blamed(where: str, imported: Imported) -> list[str]:
-    """ONNX operators behind the nodes that a compiler error names as "node 'a+b'"."""
-    match = re.fullmatch(r"node '(.*)'", where)
-    names = set(match.group(1).split("+")) if match else set()
-    nodes = (node for region in imported.regions for node in region.graph.nodes)
-    return sorted({node.source[0] for node in nodes if node.name in names})
+    """ONNX operators behind the nodes that a compiler error names as "node 'a+b'", the name in Python's quotes."""
+    sources = {node.name: node.source[0] for region in imported.regions for node in region.graph.nodes}
+    if not where.startswith("node "):
+        return []
+    try:
+        label = str(ast.literal_eval(where.removeprefix("node ")))
+    except (SyntaxError, ValueError):
+        return []
+    return sorted({sources[name] for name in _names_in(label, sources)})
+
+
+def _names_in(label: str, known: Collection[str]) -> set[str]:
+    """The `known` names that `label` joins with "+", which may be part of a name too: the longest one counts."""
+    parts = label.split("+")
+    found: set[str] = set()
+    start = 0
+    while start < len(parts):
+        ends = (end for end in range(len(parts), start, -1) if "+".join(parts[start:end]) in known)
+        end = next(ends, None)
+        if end is not None:
+            found.add("+".join(parts[start:end]))
+        start = end or start + 1
+    return found
 
 
 def _samples(models: Models, model: ModelProto) -> dict[str, NDArray]:

@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from lanefit.export.compiler import Compiled, compile_graph
 from lanefit.export.contents import placement_table
 from lanefit.export.engines import reference_engine
 from lanefit.export.graph import Graph
-from lanefit.export.onnx_model import GraphIndex, model_bytes
+from lanefit.export.onnx_model import GraphIndex, copy_of, model_bytes
 from lanefit.export.package import HOST, Package, package_bytes, read_package, write_package
 from lanefit.export.pipeline import Built, ExportResult, build, export_model, quantised
 from lanefit.export.quantise import random_calibration
@@ -222,6 +223,21 @@ def test_operators_without_a_tiling_move_to_the_cpu_and_the_rest_stays() -> None
     x = _inputs(EveryOperator, 32)
     got, expected = built.run_device(x)["output"], run_samples(session(built.imported.model, exact=True), x)["output"]
     assert (got.argmax(1) == expected.argmax(1)).mean() >= 0.96
+
+
+@pytest.mark.parametrize("name", ["model/a+b", "it's", 'the "first"', 'it\'s the "first"', "a\\b", "+"])
+def test_an_operator_moves_to_the_cpu_whatever_it_is_called(name: str) -> None:
+    model = copy_of(int8_model(EveryOperator))
+    next(node for node in model.graph.node if node.name == "head").name = name
+
+    def compile_with(graph: Graph, spec: EngineSpec) -> Compiled:
+        for first, second in pairwise(graph.nodes):
+            if second.name == name:
+                raise UnsupportedError("no tile fits", where=f"node {f'{first.name}+{name}'!r}")
+        return compile_graph(graph, spec)
+
+    tiled = {p.node for p in build(model, SPEC, compile_with=compile_with).placements if p.rule == "tiling"}
+    assert name in tiled
 
 
 def test_a_compiler_error_that_names_no_node_is_passed_on() -> None:
