@@ -34,6 +34,7 @@ def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
     """The QDQ form of a float model; ranges are the extremes seen over `calibration`.
 
     `calibration` yields float32 arrays of one sample or a batch, shaped as the only input but for its batch axis.
+    Raises `ModelError` when ONNX Runtime cannot run the model, or finds nothing in it that it could quantise.
     """
     if is_quantised(model):
         raise ModelError("the model is quantised already", hint="export it as it is, without calibration data")
@@ -42,7 +43,11 @@ def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
         raise ModelError(f"the model has inputs {inputs.inputs}; calibration covers one", hint="quantise it beforehand")
     name = inputs.inputs[0]
     samples = calibration_samples(calibration, inputs.shape(name))
-    return _tidy(_run_quantiser(model, [{name: sample} for sample in samples]))
+    result = _run_quantiser(model, [{name: sample} for sample in samples])
+    if not is_quantised(result):
+        hint = f"the engine's operators are {', '.join(QUANTISED_OPERATORS)}"
+        raise ModelError("no operator of this model can be quantised for the engine", where=model.graph.name, hint=hint)
+    return _tidy(result)
 
 
 def calibration_samples(calibration: Calibration, shape: tuple[int, ...]) -> list[NDArray[np.float32]]:
@@ -86,8 +91,10 @@ def _run_quantiser(model: ModelProto, feeds: list[dict[str, NDArray[np.float32]]
                 extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
             )  # fmt: skip
             return onnx.load_model(path)
-        except (ValueError, RuntimeError) as error:
-            raise ModelError(f"quantisation failed: {str(error).strip().splitlines()[0]}") from error
+        except Exception as error:  # onnxruntime's exceptions share no public base
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            hint = "replace an operator that ONNX Runtime lacks, or quantise the model beforehand"
+            raise ModelError(f"quantisation failed: {reason}", where=model.graph.name, hint=hint) from error
 
 
 def _tidy(model: ModelProto) -> ModelProto:

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from export_examples import EveryOperator, Mixed, float_model, int8_model
+from export_examples import EveryOperator, Mixed, QdqGraph, float_model, int8_model
+from onnx import TensorProto
 
 from lanefit.common.errors import ModelError
 from lanefit.export.onnx_model import GraphIndex
@@ -63,3 +64,21 @@ def test_a_quantised_model_is_not_quantised_again() -> None:
     assert is_quantised(int8_model(Mixed))
     with pytest.raises(ModelError, match="quantised already"):
         quantise(int8_model(Mixed), random_calibration(Mixed.shape))
+
+
+def test_an_operator_that_onnx_runtime_cannot_run_is_an_error_of_the_model() -> None:
+    graph = QdqGraph((1, 1, 8, 8))
+    kernel = np.ones((1, 1, 3, 3))
+    wide = graph.op("Cast", "wide", ["input"], to=TensorProto.DOUBLE)
+    up = graph.op("ConvTranspose", "up", [wide, graph.constant("up.w", kernel)])
+    narrow = graph.op("Cast", "narrow", [up], to=TensorProto.FLOAT)
+    last = graph.op("Conv", "last", [narrow, graph.constant("last.w", kernel.astype(np.float32))])
+    with pytest.raises(ModelError, match=r"quantisation failed: .*ConvTranspose") as caught:
+        quantise(graph.model(last), random_calibration(graph.shape))
+    assert "quantise the model beforehand" in caught.value.hint
+
+
+def test_a_model_without_anything_to_quantise_says_so() -> None:
+    graph = QdqGraph((1, 4))
+    with pytest.raises(ModelError, match="no operator of this model can be quantised"):
+        quantise(graph.model(graph.op("Sigmoid", "s", ["input"])), random_calibration(graph.shape))
