@@ -79,6 +79,12 @@ class StageReport:
     passed: bool
     reason: str
 
+    @property
+    def figures(self) -> str:
+        """How far the stage is from its predecessor, in a few words."""
+        distance = f"{self.stage} differs from {self.previous} by {self.max_error:.6g}"
+        return f"{distance} (allowed {self.allowed:.6g}, SQNR {self.sqnr_db:.1f} dB)"
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
@@ -99,13 +105,13 @@ class VerifyReport:
         return {"samples": self.samples, "baseline": self.baseline, "passed": self.passed, "stages": stages}
 
     def check(self) -> None:
-        """Raises `VerificationError` for the first stage that failed."""
-        for stage in self.stages:
-            if not stage.passed:
-                what = f"verification failed: {stage.stage} differs from {stage.previous} by {stage.max_error:.6g}"
-                where = f"output {stage.output!r}, index {stage.worst_index}"
-                hint = f"allowed: {stage.allowed:.6g} ({stage.reason}); SQNR {stage.sqnr_db:.1f} dB"
-                raise VerificationError(what, where=where, hint=hint)
+        """Raises `VerificationError` with the figures of every stage that failed; where and why are the first one's."""
+        failed = [stage for stage in self.stages if not stage.passed]
+        if failed:
+            first = failed[0]
+            what = f"verification failed: {'; '.join(stage.figures for stage in failed)}"
+            where = f"output {first.output!r}, index {first.worst_index}"
+            raise VerificationError(what, where=where, hint=f"the tolerance of {first.stage}: {first.reason}")
 
 
 def verify(

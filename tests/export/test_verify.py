@@ -40,6 +40,16 @@ def test_a_single_step_between_reference_and_device_fails_and_is_located() -> No
     assert "(6, 1)" in caught.value.where
 
 
+def test_every_failed_stage_is_told_with_its_figures() -> None:
+    runs = [("start", BASE), ("reference", BASE.copy()), ("device", BASE + 1), ("host", BASE + 9)]
+    stages = [(name, lambda values=values: {"y": values}) for name, values in runs]
+    with pytest.raises(
+        VerificationError, match=r"device differs .* by 1 \(allowed 0, .*; host differs .* by 8"
+    ) as caught:
+        verify(stages, {"y": 0.1}).check()
+    assert "reference differs" not in caught.value.what
+
+
 def test_a_few_output_steps_between_runtime_and_reference_pass_and_more_do_not() -> None:
     assert _report("reference", BASE + 0.39).passed
     assert not _report("reference", BASE + 0.41 + BASE).passed
