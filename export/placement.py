@@ -56,10 +56,16 @@ def quantised_input(site: Site) -> str | None:
     """Activations come from int8 tensors with one constant scale and zero point, the same wherever they are used."""
     for name, stored in zip(site.node.input, site.inputs, strict=False):
         if stored is None:
-            return f"{name} is a float tensor"
+            return f"{name} is a {'constant' if _is_constant(site, name) else 'float tensor'}"
         if stored_quantisation(site.index, stored) is None:
             return f"{stored} is {site.index.dtype(stored)} or has several scales"
     return None
+
+
+def _is_constant(site: Site, name: str) -> bool:
+    source = site.index.producer.get(name)
+    stored = source.input[0] if source is not None and source.op_type == DEQUANTISE else name
+    return stored in site.index.constants
 
 
 def quantised_output(site: Site) -> str | None:

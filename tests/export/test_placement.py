@@ -66,6 +66,12 @@ def _broadcast_add() -> ModelProto:
     return graph.model(graph.pair(graph.op("Add", "it", [x, mean]), "y", 0.05, 3))
 
 
+def _quantised_constant_add() -> ModelProto:
+    graph = QdqGraph(MAP)
+    x, w = graph.pair("input", "x", 0.03, 5), graph.weights("w", np.ones(MAP, np.int8), 0.01)
+    return graph.model(graph.pair(graph.op("Add", "it", [x, w]), "y", 0.05, 3))
+
+
 def _computed_weights() -> ModelProto:
     graph = QdqGraph((1, 4, 4))
     x = graph.pair("input", "x", 0.03, 5)
@@ -107,6 +113,8 @@ REFUSED = {
     ),
     "gemm-alpha": (_linear(alpha=2.0), "plain-linear", "alpha=2.0"),
     "gemm-transposed-input": (_linear(1, transA=1), "plain-linear", "transA=1"),
+    "constant-addend": (_one("Add", MAP, np.ones(MAP, np.float32)), "quantised-input", "extra0 is a constant"),
+    "quantised-constant-addend": (_quantised_constant_add(), "quantised-input", "w.out is a constant"),
     "broadcast": (_broadcast_add(), "same-shapes", "[1, 4, 6, 6] and [1, 4, 1, 1]"),
     "mean-of-channels": (_one("ReduceMean", MAP, np.array([1])), "spatial-mean", "[1]"),
     "average-padding": (
