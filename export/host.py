@@ -153,11 +153,6 @@ class HostModule:
             raise
 
 
-def run_host(library: Path, engine: Engine, names: HostNames, inputs: Arrays) -> dict[str, NDArray]:
-    """Loads the library and runs every sample of `inputs` (leading axis) through it. Executes native code."""
-    return HostModule(library, engine, names)(inputs)
-
-
 def _export_library(host: ModelProto, regions: Sequence[Region], target: HostTarget, path: Path) -> None:
     tvm, relax = _tvm()
     with _converters(regions):
