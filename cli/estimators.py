@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..common.errors import EstimatorError
+from ..common.errors import EstimatorError, InputError
 from .output import Output
 
 if TYPE_CHECKING:
@@ -32,5 +32,8 @@ def ready_estimator(
     def refit(error: EstimatorError) -> None:
         output.note(f"fitting again: {error.what}")
 
+    def unsaved(error: InputError) -> None:
+        output.warn(f"the estimator is not kept and will be fitted again: {error.what} (at {error.where})")
+
     file = path or cached_estimator_path(spec, family, task)
-    return open_estimator(file, spec, fit, refit)
+    return open_estimator(file, spec, fit, refit, unsaved)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,23 +81,24 @@ def search(
 
 def _search(output: Output, settings: SearchConfig, place: Path, resume: bool) -> int:
     from ..models.registry import families, find_task
-    from ..nas.estimators import compiled_cost
+    from ..nas.measure import engine_measure
     from ..nas.rundir import RunDirectory
     from ..nas.search import check_config, run_search
     from ..nas.session import Step
-    from ..nas.workbench import workbench
+    from ..nas.workbench import check_settings, workbench
     from ..targets.spec import load_spec
     from .estimators import ready_estimator
     from .search_report import search_document, search_tables, write_results
 
     check_config(settings)
+    check_settings(settings)
     spec, family, task = load_spec(settings.target), families.get(settings.family), find_task(settings.task)
     run = RunDirectory(place)
     if run.record.exists() and not resume:
         hint = f"continue with --resume {place}, or choose another --name"
         raise ConfigError("this directory already holds a search", where=str(place), hint=hint)
     estimator = ready_estimator(output, spec, family, task)
-    bench, curation = workbench(settings, estimator, spec, measure=partial(compiled_cost, spec=spec))
+    bench, curation = workbench(settings, estimator, spec, measure=engine_measure(spec))
     facts: dict[str, Any] = {"target_digest": spec.digest(), "estimator_data": estimator.card.data_hash}
     if curation is not None:
         facts["curation"] = curation.as_dict()

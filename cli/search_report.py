@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def write_results(place: Path, result: SearchResult, bench: ModelWorkbench, spec: EngineSpec) -> list[str]:
     """Writes the winner's architecture and the figures into the run directory; their names."""
     from ..nas.bridge import to_graph
-    from ..nas.estimators import compile_shapes
+    from ..nas.measure import compile_shapes
     from ..nas.outcome import write_outcome
 
     winner = compile_shapes(to_graph(bench.layers(result.winner.architecture)), spec) if result.winner else None

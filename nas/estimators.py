@@ -6,17 +6,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..common.errors import EstimatorError
+from ..common.errors import EstimatorError, InputError
 from ..estimator.fit import FitBudget, fit_engine
 from ..estimator.network import NetworkEstimator
-from ..export.blank import with_zero_weights
-from ..export.compiler import Compiled, compile_graph
 from ..export.graph import Graph
 from ..models.family import Family
 from ..models.tasks import Task
 from ..targets.spec import EngineSpec
 from .bridge import to_graph
-from .scoring import Cost
 from .space import Space
 
 FIT_NETWORKS = 150
@@ -68,27 +65,20 @@ def open_estimator(
     spec: EngineSpec,
     fit: Callable[[], NetworkEstimator],
     on_refit: Callable[[EstimatorError], None],
+    on_unsaved: Callable[[InputError], None],
 ) -> NetworkEstimator:
     """The estimator in `path` if it fits this engine and toolchain, or a new one, stored there.
 
-    `on_refit` is told why a stored one was not used.
+    `on_refit` is told why a stored one was not used, `on_unsaved` why a new one could not be stored.
     """
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists, False where looking is not permitted
         try:
             return NetworkEstimator.load(path, spec)
         except EstimatorError as error:
             on_refit(error)
     found = fit()
-    found.save(path)
+    try:
+        found.save(path)
+    except InputError as error:  # the fit took long, and its result is good without the file
+        on_unsaved(error)
     return found
-
-
-def compile_shapes(graph: Graph, spec: EngineSpec) -> Compiled:
-    """The compiled network of a shape-only graph; its time does not depend on weights."""
-    return compile_graph(with_zero_weights(graph), spec)
-
-
-def compiled_cost(graph: Graph, spec: EngineSpec) -> Cost:
-    """What the compiled network takes by the cycle model: no interval, nothing extrapolated."""
-    found = compile_shapes(graph, spec)
-    return Cost(found.latency_us, found.latency_us, found.sram_bytes, found.weight_bytes, found.dram_bytes, graph.macs)

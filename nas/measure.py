@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..export.blank import with_zero_weights
-from ..export.compiler import compile_graph
+from ..export.compiler import Compiled, compile_graph
 from ..export.graph import Graph
 from ..targets.spec import EngineSpec
 from .scoring import Cost
 
 
-def engine_measure(spec: EngineSpec) -> Callable[[Graph], Cost]:
-    """A function that compiles a shape-only graph for `spec` and runs the timing model on the program.
+def compile_shapes(graph: Graph, spec: EngineSpec) -> Compiled:
+    """The compiled network of a shape-only graph. Weights do not change the time, so zeros stand in for them.
 
-    Weights do not change the time, so zeros stand in for them. The function raises `UnsupportedError` for a
-    graph that the engine cannot run.
+    Raises `UnsupportedError` for a graph that the engine cannot run.
     """
+    return compile_graph(with_zero_weights(graph), spec)
+
+
+def engine_measure(spec: EngineSpec) -> Callable[[Graph], Cost]:
+    """A function that costs a shape-only graph as compiled by `compile_shapes`: no interval, nothing extrapolated."""
 
     def measure(graph: Graph) -> Cost:
-        compiled = compile_graph(with_zero_weights(graph), spec)
+        compiled = compile_shapes(graph, spec)
         return Cost(
             latency_us=compiled.latency_us,
             latency_upper_us=compiled.latency_us,

@@ -21,6 +21,7 @@ from ..targets.spec import EngineSpec
 from .bridge import to_graph
 from .config import SearchConfig
 from .curation import CurationReport, curate
+from .devices import resolve_device
 from .proxies import DEFAULT_PROXIES, Subject, score_all
 from .scoring import Estimate, Estimator, OnEpoch, Training
 from .space import Space
@@ -102,15 +103,22 @@ def workbench(
 
     Knobs that the configuration narrows by hand are taken as they are.
     """
-    space = Space.of(families.get(config.family)).restrict(config.knobs, where="knobs")
+    space, settings = check_settings(config)
     report = None
     if config.curate:
         space, report = curate(space, spec, leave=config.knobs)
-    settings = train_settings(config.train)
     bench = ModelWorkbench(
         space, find_task(config.task), estimator, proxies=config.proxies, train_config=settings, measure=measure
     )
     return bench, report
+
+
+def check_settings(config: SearchConfig) -> tuple[Space, TrainConfig]:
+    """The space and the training that `config` asks for; raises for every knob, value or setting that there is not."""
+    space = Space.of(families.get(config.family)).restrict(config.knobs, where="knobs")
+    settings = train_settings(config.train)
+    resolve_device(settings.device)
+    return space, settings
 
 
 def train_settings(values: Mapping[str, Any], *, where: str = "train") -> TrainConfig:

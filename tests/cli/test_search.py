@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from cli_runner import Cli
 
+import lanefit.nas.estimators
 import lanefit.nas.search
 from lanefit.cli.search import default_name
 from lanefit.estimator.fit import FitBudget
+from lanefit.estimator.network import NetworkEstimator
 from lanefit.models.architecture import Architecture
 from lanefit.models.registry import families, find_task
 from lanefit.nas.config import SearchConfig
@@ -135,6 +137,38 @@ def test_bad_settings_are_refused_before_work(cli: Cli, words: tuple[str, ...], 
     ran = cli("search", *words)
     assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("[knobs]\nstage = [2]", "unknown knob 'stage'"),
+        ("[knobs]\nstages = [77]", "stages has no value 77"),
+        ("[train]\nepoch = 2", "unknown training setting 'epoch'"),
+        ("[train]\nbatch_size = 1", "batch_size"),
+    ],
+)
+def test_bad_knobs_and_training_are_refused_before_an_estimator_is_fitted(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, says: str
+) -> None:
+    monkeypatch.setenv("LANEFIT_CACHE", str(tmp_path / "empty"))
+    (tmp_path / "search.toml").write_text(f'target = "ne-64"\n{table}\n', encoding="utf-8")
+    ran = cli("search", "--config", "search.toml")
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+    assert "fitting" not in ran.err
+
+
+def test_an_unwritable_cache_is_a_warning_and_the_search_goes_on(
+    cli: Cli, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = NetworkEstimator.load(next(cache.rglob("*.json")))
+    monkeypatch.setattr(lanefit.nas.estimators, "fit_estimator", lambda *_, **__: kept)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LANEFIT_CACHE", str(tmp_path / "file"))
+    ran = cli("search", *SMALL, "-o", tmp_path / "run")
+    assert ran.code == 0
+    assert "warning: the estimator is not kept" in ran.err
 
 
 @pytest.mark.parametrize("text", ["[budgets", "trials = 'many'", "speed = 1"])

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lanefit.common.errors import EstimatorError
+from lanefit.common.errors import InputError
 from lanefit.estimator.fit import FitBudget
 from lanefit.estimator.network import NetworkEstimator
 from lanefit.models.registry import families, find_task
 from lanefit.nas.estimators import (
     cached_estimator_path,
-    compiled_cost,
     fit_estimator,
     open_estimator,
     sample_graphs,
 )
+from lanefit.nas.measure import engine_measure
 from lanefit.targets.spec import load_spec
 
 SPEC, FAMILY, TASK = load_spec("ne-64"), families.get("ibn-classifier"), find_task("digits")
@@ -49,7 +49,7 @@ def test_sample_networks_follow_from_the_seed() -> None:
 
 def test_a_kept_estimator_is_not_fitted_again(fitted: NetworkEstimator, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "e.json"
-    reasons: list[EstimatorError] = []
+    reasons: list[InputError] = []
     calls: list[int] = []
 
     def fit() -> NetworkEstimator:
@@ -57,15 +57,23 @@ def test_a_kept_estimator_is_not_fitted_again(fitted: NetworkEstimator, tmp_path
         return fitted
 
     for _ in range(2):
-        open_estimator(path, SPEC, fit, reasons.append)
+        open_estimator(path, SPEC, fit, reasons.append, reasons.append)
     assert (len(calls), reasons) == (1, [])
-    open_estimator(path, load_spec("ne-256"), fit, reasons.append)
+    open_estimator(path, load_spec("ne-256"), fit, reasons.append, reasons.append)
     assert len(calls) == 2
     assert "was fitted for ne-64" in reasons[0].what
 
 
-def test_the_compiled_cost_has_no_interval(fitted: NetworkEstimator) -> None:
+def test_an_estimator_that_cannot_be_kept_is_used_and_told(fitted: NetworkEstimator, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told: list[InputError] = []
+    path = tmp_path / "file" / "e.json"
+    assert open_estimator(path, SPEC, lambda: fitted, told.append, told.append) is fitted
+    assert "cannot write e.json" in told[0].what
+
+
+def test_the_measured_cost_has_no_interval(fitted: NetworkEstimator) -> None:
     graph = sample_graphs(FAMILY, TASK, 1, 5)[0]
-    cost, estimate = compiled_cost(graph, SPEC), fitted.estimate(graph)
+    cost, estimate = engine_measure(SPEC)(graph), fitted.estimate(graph)
     assert cost.latency_upper_us == cost.latency_us
     assert (cost.sram_bytes, cost.weight_bytes) == (estimate.sram_bytes, estimate.weight_bytes)
