@@ -1,6 +1,6 @@
 """Closed-form durations of a workload: the part of an estimate that needs no measurement.
 
-Four durations describe a step to its neighbours (see `network.py`); all in cycles:
+Four durations describe a step to its neighbours (see `boundary.py`); all in cycles:
 
 latency      from nothing loaded to the last result, the step alone
 prefetched   the same when its first weight tiles were loaded while the step before computed
