@@ -45,6 +45,18 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode())
 
 
+def read_config_text(path: Path) -> str:
+    """The text of a TOML file that a user wrote; absent, unreadable and binary ones are `ConfigError`s."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path.name} does not exist", where=str(path)) from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path.name}: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path.name} is not UTF-8 text", where=str(path)) from error
+
+
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..common.budget import Budget
 from ..common.errors import ConfigError
+from ..common.files import read_config_text
 from .proxies import DEFAULT_PROXIES
 
 Setting = bool | int | float | str
@@ -76,14 +77,7 @@ def config_from_toml(text: str, *, where: str) -> SearchConfig:
 
 
 def load_config(path: Path) -> SearchConfig:
-    try:
-        return config_from_toml(path.read_text(encoding="utf-8"), where=str(path))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path.name} does not exist", where=str(path)) from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {path.name}: {error.strerror}", where=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name} is not UTF-8 text", where=str(path)) from error
+    return config_from_toml(read_config_text(path), where=str(path))
 
 
 def _validated(values: dict[str, Any], where: str) -> SearchConfig:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import ConfigError, SpecError, UnknownNameError
-from ..common.files import stable_hash
+from ..common.files import read_config_text, stable_hash
 
 MAX_SEMAPHORES = 65536
 _SECTIONS: dict[str, dict[str, str]] = {
@@ -194,15 +194,7 @@ def preset_names() -> list[str]:
 def load_spec(target: str) -> EngineSpec:
     """The preset called `target`, or the spec in the TOML file at the path `target`."""
     if target.endswith(".toml"):
-        path = Path(target)
-        try:
-            return spec_from_toml(path.read_text(encoding="utf-8"), where=str(path))
-        except FileNotFoundError as error:
-            raise ConfigError(f"{path.name} does not exist", where=str(path)) from error
-        except OSError as error:
-            raise ConfigError(f"cannot read {path.name}: {error.strerror}", where=str(path)) from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path.name} is not UTF-8 text", where=str(path)) from error
+        return spec_from_toml(read_config_text(Path(target)), where=target)
     if target not in preset_names():
         raise UnknownNameError("target", target, preset_names())
     text = (_PRESETS / f"{target}.toml").read_text(encoding="utf-8")

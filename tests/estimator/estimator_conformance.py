@@ -34,27 +34,27 @@ class EstimatorConformance:
 
     @pytest.fixture
     def estimator(self) -> Estimator:
-        pytest.skip("a subclass gives its estimator")
+        pytest.fail("the subclass must override this fixture: it gives its estimator")
 
     @pytest.fixture
     def fresh(self) -> Callable[[], Estimator]:
-        pytest.skip("a subclass makes estimators")
+        pytest.fail("the subclass must override this fixture: it makes estimators")
 
     @pytest.fixture
     def load(self) -> Callable[[Path], Estimator]:
-        pytest.skip("a subclass loads estimators")
+        pytest.fail("the subclass must override this fixture: it loads estimators")
 
     @pytest.fixture
     def graphs(self) -> list[Graph]:
-        pytest.skip("a subclass gives its graphs")
+        pytest.fail("the subclass must override this fixture: it gives its graphs")
 
     @pytest.fixture
     def growing(self) -> list[Graph]:
-        pytest.skip("a subclass gives its graphs")
+        pytest.fail("the subclass must override this fixture: it gives its graphs")
 
     @pytest.fixture
     def refused(self) -> list[tuple[Graph, str]]:
-        pytest.skip("a subclass gives its graphs")
+        pytest.fail("the subclass must override this fixture: it gives its graphs")
 
     def test_every_figure_is_positive_and_the_bound_is_above_the_latency(
         self, estimator: Estimator, graphs: list[Graph]
