@@ -12,7 +12,8 @@ import argparse
 import io
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import InputError, LanefitError, ProgramFault, UnknownNameError
 from ..common.files import write_atomic
+from .budget import UNLIMITED, RunBudget
 from .encoding import decode
 from .execute_conv import execute_conv
 from .execute_dma import execute_dma
@@ -27,7 +29,7 @@ from .execute_vector import execute_vector
 from .isa import FIELDS, Opcode, Unit
 from .memory import Box, Memory
 from .program import Port, Program
-from .ranges import MAX_SEMAPHORE, check_fields, limit_work
+from .ranges import MAX_SEMAPHORE, check_fields
 from .resolve import field_values, walk
 from .threads import one_blas_thread
 from .validate import labels, validate
@@ -45,14 +47,25 @@ class Emulator:
     """Runs one program. `order` is the interleaving of the units, `seed` that of the order "random".
 
     "program" gives the units turns; "dma-first" and "compute-first" prefer those whenever they can
-    proceed; "random" draws, and also fills memory that nobody wrote with random bytes.
+    proceed; "random" draws, and also fills memory that nobody wrote with random bytes. A program that needs
+    more than its `budget` is a `ProgramFault`. `memory` makes DRAM and SRAM, for a class that watches accesses.
     """
 
-    def __init__(self, program: Program, *, order: str = "program", seed: int = 0) -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        order: str = "program",
+        seed: int = 0,
+        budget: RunBudget = UNLIMITED,
+        memory: Callable[..., Memory] = Memory,
+    ) -> None:
         if order not in _PRIORITIES:
             raise UnknownNameError("order", order, _PRIORITIES)
-        validate(program)
+        budget.check_instructions(validate(program))
+        budget.check_memory(program.dram_bytes + program.sram_bytes)
         self.program, self.order, self.seed = program, order, seed
+        self._memory = partial(memory, budget=budget)
 
     def run(self, inputs: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8]]:
         """int8 outputs by port name, with a leading batch axis when the inputs have one.
@@ -67,7 +80,7 @@ class Emulator:
         step = max(1, _STATE_BYTES // max(1, own_bytes))
         for start in range(0, batch, step):
             runs = min(step, batch - start)
-            machine = _Machine(self.program, runs, self.order, self.seed)
+            machine = _Machine(self.program, runs, self.order, self.seed, self._memory)
             for port in self.program.inputs:
                 value = inputs[port.name] if batched else inputs[port.name][None]
                 machine.write_port(port, value[start : start + runs])
@@ -103,10 +116,10 @@ class Emulator:
 class _Machine:
     """The state of one chunk of runs."""
 
-    def __init__(self, program: Program, runs: int, order: str, seed: int) -> None:
+    def __init__(self, program: Program, runs: int, order: str, seed: int, memory: Callable[..., Memory]) -> None:
         self._program = program
-        self._dram = Memory("DRAM", runs, program.dram_bytes, program.constants)
-        self._sram = Memory("SRAM", runs, program.sram_bytes)
+        self._dram = memory("DRAM", runs, program.dram_bytes, program.constants)
+        self._sram = memory("SRAM", runs, program.sram_bytes)
         self._semaphores = [0] * program.spec.semaphores
         self._labels = {unit: labels(program.marks, unit, len(program.queues[unit])) for unit in Unit}
         self._walks: dict[Unit, Iterator[tuple[int, list[int]]]] = {u: walk(program.queues[u]) for u in Unit}
@@ -179,7 +192,7 @@ class _Machine:
         else:
             try:
                 self._work += self._compute(unit, opcode, dict(zip(FIELDS[opcode], values, strict=True)))
-                limit_work(self._work)
+                self._sram.budget.check_work(self._work)
             except ProgramFault as fault:
                 raise self._located(fault, unit, index) from None
 

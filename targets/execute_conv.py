@@ -18,7 +18,6 @@ from ..common.errors import ProgramFault
 from .isa import RECORD_HEADER_BYTES, ConvMode, Opcode
 from .memory import Box, Memory
 from .numerics import Stage, check_scales, rescale_int8
-from .ranges import limit_work
 from .views import Extent, View, Window, check_target, output_extent, read_extent, read_window, write_extent
 
 _BLOCK_ELEMENTS = 2**18
@@ -46,7 +45,7 @@ def execute_conv(sram: Memory, opcode: Opcode, f: Mapping[str, int]) -> int:
     depthwise = f["mode"] == ConvMode.DEPTHWISE
     taps = f["kernel_h"] * f["kernel_w"]
     depth = taps * (1 if depthwise else f["channels_in"])
-    limit_work(out.elements * depth)
+    sram.budget.check_work(out.elements * depth)
     inputs = (out.chan, out.channels) if depthwise else (0, f["channels_in"])
     window = read_window(sram, f, out, *inputs)
     target = View.of("out", f)

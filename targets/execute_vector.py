@@ -12,7 +12,6 @@ from .execute_conv import add, blocks
 from .isa import Opcode, PoolMode
 from .memory import Memory
 from .numerics import Stage, requantise_int8
-from .ranges import limit_work
 from .views import Extent, View, Window, check_target, output_extent, read_window, write_extent
 
 
@@ -22,7 +21,7 @@ def execute_vector(sram: Memory, opcode: Opcode, f: Mapping[str, int]) -> int:
     if out.elements == 0:
         return 0
     work = out.elements * f.get("kernel_h", 1) * f.get("kernel_w", 1)
-    limit_work(work)
+    sram.budget.check_work(work)
     window = read_window(sram, f, out, out.chan, out.channels)
     target = View.of("out", f)
     check_target(sram, target, out, window if opcode is Opcode.POOL else None)

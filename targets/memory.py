@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ProgramFault
+from .budget import UNLIMITED, RunBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,10 @@ class Box:
 
 
 class Memory:
-    """`size` bytes for each of `runs` runs. `name` appears in faults."""
+    """`size` bytes for each of `runs` runs. `name` appears in faults, `budget` limits what an instruction does here."""
 
-    def __init__(self, name: str, runs: int, size: int, initial: bytes = b"") -> None:
-        self.name, self.runs, self.size = name, runs, size
+    def __init__(self, name: str, runs: int, size: int, initial: bytes = b"", *, budget: RunBudget = UNLIMITED) -> None:
+        self.name, self.runs, self.size, self.budget = name, runs, size, budget
         self._shared = np.zeros(size, np.int8)
         self._shared[: len(initial)] = np.frombuffer(initial, np.int8)
         self._private = np.zeros(runs * size if runs > 1 else 0, np.int8)

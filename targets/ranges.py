@@ -10,7 +10,6 @@ from .validate import INT32_MAX
 
 MAX_KERNEL = 2**16
 MAX_SEMAPHORE = 2**16  # what a semaphore can count to
-MAX_WORK = 2**40  # multiply-accumulates and bytes per run of a program: hours of emulation, but never for ever
 _COUNT = (0, INT32_MAX)
 _INT8 = (-128, 127)
 _KERNEL = (1, MAX_KERNEL)
@@ -54,9 +53,3 @@ def _is_plain_maximum(values: Sequence[int]) -> bool:
     """A maximum without RESCALE has multiplier 0 and any shift."""
     names = FIELDS[Opcode.POOL]
     return values[names.index("mode")] == PoolMode.MAX and values[names.index("multiplier")] == 0
-
-
-def limit_work(work: int) -> None:
-    """Raises `ProgramFault` when one run takes more operations than emulation can end with."""
-    if work > MAX_WORK:
-        raise ProgramFault(f"{work} operations per run exceed the {MAX_WORK} that are emulated")

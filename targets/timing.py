@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from math import ceil
 
 from ..common.errors import ProgramFault
+from .budget import UNLIMITED, RunBudget
 from .costing import Cost, Coster, sync_values
 from .isa import Opcode, Unit
 from .labelling import LabelTiming, label_timings
@@ -77,9 +78,12 @@ class Timing:
         return self.macs / (self.cycles * self.parallelism) if self.cycles else 0.0
 
 
-def simulate(program: Program, *, trace: bool = False) -> Timing:
-    """Times a program. Raises `PackageError` when it is malformed, `ProgramFault` when it deadlocks."""
-    validate(program)
+def simulate(program: Program, *, trace: bool = False, budget: RunBudget = UNLIMITED) -> Timing:
+    """Times a program.
+
+    Raises `PackageError` when it is malformed, `ProgramFault` when it deadlocks or exceeds the `budget`.
+    """
+    budget.check_instructions(validate(program))
     return _Simulation(program, trace).run()
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from ..common.errors import PackageError
+from .budget import UNLIMITED
 from .isa import FIELDS, MAX_LOOPS, UNIT_OPCODES, Instruction, Opcode, Step, Unit
 from .program import Mark, Port, Program
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
-MAX_DYNAMIC_INSTRUCTIONS = 2**22  # LOOP and END count too, so that no program runs for ever
+MAX_DYNAMIC_INSTRUCTIONS = UNLIMITED.instructions  # LOOP and END count too, so that no program runs for ever
 MAX_DRAM_BYTES = 2**31  # what a signed 32-bit address reaches
 MAX_SRAM_BYTES = 2**30
 MAX_STEPS = 255
@@ -19,8 +20,10 @@ _FIELD_COUNT = {opcode: len(names) for opcode, names in FIELDS.items()}
 _SYNC = frozenset({Opcode.WAIT, Opcode.SIGNAL})
 
 
-def validate(program: Program) -> None:
-    """Raises `PackageError`, naming the queue and the instruction, when the program is not well formed.
+def validate(program: Program) -> int:
+    """Returns how many instructions the program executes, LOOP and END included.
+
+    Raises `PackageError`, naming the queue and the instruction, when the program is not well formed.
 
     Fields that depend on loop counters, and addresses, are checked where they are used: by the emulator.
     """
@@ -37,6 +40,7 @@ def validate(program: Program) -> None:
     _check_ports(program, program.inputs, "input")
     _check_ports(program, program.outputs, "output")
     _check_marks(program)
+    return total
 
 
 def check_queue(unit: Unit, queue: tuple[Instruction, ...], semaphores: int) -> int:

@@ -13,7 +13,6 @@ from ..common.errors import ProgramFault
 from .memory import Box, Memory
 from .resolve import clipped
 
-MAX_WINDOW_ELEMENTS = 2**26  # per run, padding included; bounds the emulator's work space
 _VIEW = ("addr", "pitch_h", "pitch_w", "row0", "wrap", "chan0")
 
 
@@ -143,8 +142,7 @@ def read_window(sram: Memory, f: Mapping[str, int], out: Extent, chan: int, chan
     stride_h, stride_w = f.get("stride_h", 1), f.get("stride_w", 1)
     row, col = out.row * stride_h - f.get("pad_h", 0), out.col * stride_w - f.get("pad_w", 0)
     rows, cols = (out.rows - 1) * stride_h + kernel_h, (out.cols - 1) * stride_w + kernel_w
-    if rows * cols * channels > MAX_WINDOW_ELEMENTS:
-        raise ProgramFault(f"the input window {rows}×{cols}×{channels} has more than {MAX_WINDOW_ELEMENTS} elements")
+    sram.budget.check_window(rows, cols, channels)
     top, left = max(0, -row), max(0, -col)
     inside_rows = min(row + rows, f["in_rows"]) - (row + top)
     inside_cols = min(col + cols, f["in_cols"]) - (col + left)

@@ -1,13 +1,22 @@
 """The emulator does not depend on the package that limits BLAS threads."""
 
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from engine_programs import TILE, TILES, double_buffered
 
 from lanefit.targets.emulator import Emulator
-from lanefit.targets.threads import one_blas_thread
+from lanefit.targets.threads import blas_controller, one_blas_thread
+
+
+@pytest.fixture(autouse=True)
+def _fresh_controller() -> Iterator[None]:
+    """Each test finds the BLAS libraries that are loaded by then, and leaves nothing that it changed."""
+    blas_controller.cache_clear()
+    yield
+    blas_controller.cache_clear()
 
 
 def test_programs_run_without_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
