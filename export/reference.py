@@ -19,7 +19,7 @@ from .graph import ConvConstants, Graph, Node, Tensor
 def conv_rescale(graph: Graph, node: Node) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Multiplier and shift per output channel, for the scale input × weight / output."""
     ratio = _scale(graph, node.inputs[0]) / _scale(graph, node.output)
-    pairs = [rescale_operands(ratio * float(scale)) for scale in _constants(graph, node).scales]
+    pairs = [rescale_operands(ratio * float(scale)) for scale in constants_of(graph, node).scales]
     multipliers, shifts = np.array(pairs, np.int64).T
     return multipliers, shifts
 
@@ -69,7 +69,7 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
     match op:
         case Conv2d():
             stage = Stage(*conv_rescale(graph, node), zero_out, node.clamp)
-            c = _constants(graph, node)
+            c = constants_of(graph, node)
             return reference.conv2d(
                 inputs[0], zeros[0], c.weights, c.bias, op.window, op.output[:2], stage, depthwise=op.depthwise
             )
@@ -92,7 +92,8 @@ def _scale(graph: Graph, tensor: str) -> float:
     return graph.tensors[tensor].quantisation.scale
 
 
-def _constants(graph: Graph, node: Node) -> ConvConstants:
+def constants_of(graph: Graph, node: Node) -> ConvConstants:
+    """The constants of a node; `UnsupportedError` in a shape-only graph."""
     if node.name not in graph.constants:
         raise UnsupportedError("a shape-only graph has no weights to execute", where=f"node {node.name!r}")
     return graph.constants[node.name]

@@ -1,0 +1,139 @@
+"""Each operator of the graph as a sequence of TOSA 1.0 operators with the same bits.
+
+| ours | TOSA |
+|---|---|
+| Conv2d, dense (also linear, as 1×1) | CONV2D, RESCALE per channel, CLAMP |
+| Conv2d, depthwise | DEPTHWISE_CONV2D, RESCALE per channel, CLAMP |
+| Pool2d, maximum | MAX_POOL2D, CLAMP |
+| Pool2d, average | DEPTHWISE_CONV2D with weights of one, RESCALE that also divides, CLAMP |
+| Add | RESCALE of both, ADD in int32, RESCALE, CLAMP |
+| Requantise | RESCALE, CLAMP |
+
+AVG_POOL2D is of no use: its divisor is a fixed reciprocal of its own and its output has the input's scale, so an
+average with another output scale would round twice. TOSA wants windows that end exactly at the padded map; where
+ours leave trailing rows or columns unread, a SLICE takes them away first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..kernels.ops import Add, Conv2d, Pool2d, Window
+from .graph import Graph, Node
+from .reference import add_rescale, constants_of, conv_rescale, node_rescale
+from .tosa_writer import TosaWriter, Value
+
+_INT8_MIN, _INT8_MAX = -128, 127
+
+
+def conv2d(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
+    op, constants = node.op, constants_of(graph, node)
+    assert isinstance(op, Conv2d)
+    x, pad = fitted(w, inputs[0], op.window, op.output[:2])
+    if op.depthwise:
+        kind, weights = "DEPTHWISE_CONV2D", constants.weights.transpose(1, 2, 0, 3)
+    else:
+        kind, weights = "CONV2D", constants.weights
+    accumulator = _convolve(w, kind, x, weights, constants.bias, (zero_point(graph, node.inputs[0]), op.window, pad))
+    return stage(w, graph, node, accumulator, *conv_rescale(graph, node))
+
+
+def pool2d(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
+    op = node.op
+    assert isinstance(op, Pool2d)
+    x, pad = fitted(w, inputs[0], op.window, op.output[:2])
+    if not op.maximum:
+        channels = x.shape[3]
+        ones = np.ones((op.window.kernel_h, op.window.kernel_w, channels, 1))
+        places = (zero_point(graph, node.inputs[0]), op.window, pad)
+        total = _convolve(w, "DEPTHWISE_CONV2D", x, ones, np.zeros(channels), places)
+        return stage(w, graph, node, total, *node_rescale(graph, node))
+    window = op.window
+    kernel, stride = [window.kernel_h, window.kernel_w], [window.stride_h, window.stride_w]
+    shape = (x.shape[0], *op.output)
+    largest = w.op("MAX_POOL2D", [x], shape, x.dtype, kernel, stride, pad, "NanPropagationMode.PROPAGATE")
+    return clamp(w, largest, node.clamp)
+
+
+def add(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
+    assert isinstance(node.op, Add)
+    *operands, total = add_rescale(graph, node)
+    a, b = (
+        rescale(w, x, *operand, zero_in=zero_point(graph, name))
+        for x, operand, name in zip(inputs, operands, node.inputs, strict=True)
+    )
+    return stage(w, graph, node, w.op("ADD", [a, b], a.shape, "INT32"), *total)
+
+
+def requantise(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
+    return stage(w, graph, node, inputs[0], *node_rescale(graph, node), zero_in=zero_point(graph, node.inputs[0]))
+
+
+def stage(
+    w: TosaWriter, graph: Graph, node: Node, x: Value, multiplier: ArrayLike, shift: ArrayLike, zero_in: int = 0
+) -> Value:
+    """The engine's output stage: RESCALE to the zero point of the node's output, then its clamp."""
+    zero_out = zero_point(graph, node.output)
+    return clamp(w, rescale(w, x, multiplier, shift, zero_in=zero_in, zero_out=zero_out, dtype="INT8"), node.clamp)
+
+
+def rescale(
+    w: TosaWriter,
+    x: Value,
+    multiplier: ArrayLike,
+    shift: ArrayLike,
+    *,
+    zero_in: int = 0,
+    zero_out: int = 0,
+    dtype: str = "INT32",
+) -> Value:
+    """RESCALE, scale32, single rounding; per channel (last axis) when `multiplier` is an array."""
+    scales = np.atleast_1d(np.asarray(multiplier)), np.atleast_1d(np.asarray(shift))
+    operands = [w.constant(scales[0], "INT32"), w.constant(scales[1], "INT8")]
+    zeros = [w.constant([zero_in], x.dtype), w.constant([zero_out], dtype)]
+    per_channel = np.ndim(multiplier) > 0
+    attribute = (True, "RoundingMode.SINGLE_ROUND", per_channel, False, False)
+    return w.op("RESCALE", [x, *operands, *zeros], x.shape, dtype, *attribute)
+
+
+def clamp(w: TosaWriter, x: Value, bounds: tuple[int, int]) -> Value:
+    """CLAMP of an int8 value; none where the bounds are those of the type."""
+    if bounds == (_INT8_MIN, _INT8_MAX):
+        return x
+    low, high = (np.array([bound], np.int8).tobytes() for bound in bounds)
+    return w.op("CLAMP", [x], x.shape, x.dtype, list(low), list(high), "NanPropagationMode.PROPAGATE")
+
+
+def zero_point(graph: Graph, tensor: str) -> int:
+    return graph.tensors[tensor].quantisation.zero_point
+
+
+def fitted(w: TosaWriter, x: Value, window: Window, output: tuple[int, int]) -> tuple[Value, list[int]]:
+    """`x` without the rows and columns that no window reads, and TOSA's padding: top, bottom, left, right."""
+    axes = ((window.kernel_h, window.stride_h, window.pad_h), (window.kernel_w, window.stride_w, window.pad_w))
+    pad: list[int] = []
+    sizes = list(x.shape)
+    for axis, (kernel, stride, before) in enumerate(axes, start=1):
+        read = (output[axis - 1] - 1) * stride + kernel - before
+        pad += [before, max(0, read - x.shape[axis])]
+        sizes[axis] = min(read, x.shape[axis])
+    if tuple(sizes) == x.shape:
+        return x, pad
+    return w.op("SLICE", [x, w.shape(0, 0, 0, 0), w.shape(*sizes)], sizes, x.dtype), pad
+
+
+def _convolve(
+    w: TosaWriter, kind: str, x: Value, weights: ArrayLike, bias: ArrayLike, places: tuple[int, Window, list[int]]
+) -> Value:
+    """CONV2D or DEPTHWISE_CONV2D into int32; `places` are the input's zero point, the window and its padding."""
+    zero, window, pad = places
+    operands = [w.constant(weights, "INT8"), w.constant(bias, "INT32")]
+    zeros = [w.constant([zero], "INT8"), w.constant([0], "INT8")]
+    rows = (x.shape[1] + pad[0] + pad[1] - window.kernel_h) // window.stride_h + 1
+    cols = (x.shape[2] + pad[2] + pad[3] - window.kernel_w) // window.stride_w + 1
+    shape = (x.shape[0], rows, cols, operands[1].shape[0])
+    attribute = (pad, [window.stride_h, window.stride_w], [1, 1], False, "DType.INT32")
+    return w.op(kind, [x, *operands, *zeros], shape, "INT32", *attribute)
