@@ -29,12 +29,15 @@ class GraphBuilder:
 
     def tensor(self, name: str, shape: Shape, scale: float) -> str:
         host = (shape[2],) if shape[:2] == (1, 1) else (shape[2], *shape[:2])
-        self.tensors[name] = Tensor(name, shape, Quantisation(scale, int(self.rng.integers(-128, 128))), host)
+        ends = self.rng.random() < 0.25  # ReLU puts zero points at an end of the range
+        zero_point = int(self.rng.choice([-128, 127])) if ends else int(self.rng.integers(-128, 128))
+        self.tensors[name] = Tensor(name, shape, Quantisation(scale, zero_point), host)
         return name
 
     def add_node(self, op: Op, *inputs: str) -> str:
         name = f"{type(op).__name__.lower()}{len(self.nodes)}"
-        scale = self._output_scale(name, op, inputs)
+        saturation = float(self.rng.choice([1, 1, 1, 1, 0.1, 8]))
+        scale = self._output_scale(name, op, inputs) * saturation
         output = self.tensor(f"{name}:0", op.output, scale)
         if isinstance(op, Pool2d) and op.maximum:
             self.tensors[output] = replace(self.tensors[output], quantisation=self.tensors[inputs[0]].quantisation)
@@ -50,19 +53,32 @@ class GraphBuilder:
         depth = 1 if op.depthwise else op.input[2]
         window, count = op.window, op.output[2]
         scales = self.rng.uniform(0.002, 0.02, count)
-        shape = (count, window.kernel_h, window.kernel_w, depth)
-        weights = self.rng.integers(-127, 128, shape).astype(np.int8)
         bias = self.rng.integers(-20_000, 20_000, count).astype(np.int32)
+        weights = self._weights((count, window.kernel_h, window.kernel_w, depth))
         self.constants[name] = ConvConstants(weights, bias, scales)
         return source * 0.01 * 73 * 74 * float(np.sqrt(depth * window.taps)) / 60
+
+    def _weights(self, shape: tuple[int, ...]) -> NDArray[np.int8]:
+        """Mostly dense and uniform; some sparse, some with nothing but the largest magnitudes."""
+        weights = self.rng.integers(-127, 128, shape)
+        match self.rng.choice(["dense", "dense", "dense", "dense", "sparse", "extreme"]):
+            case "sparse":
+                weights = weights * (self.rng.random(shape) < 0.2)
+            case "extreme":
+                weights = np.where(weights < 0, -128, 127)
+        return weights.astype(np.int8)
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
         inputs = tuple(n for n in self.tensors if all(n != node.output for node in self.nodes))
         return Graph(tuple(self.nodes), self.tensors, inputs, outputs, self.constants)
 
 
-def random_graph(rng: np.random.Generator, *, max_ops: int = 6) -> Graph:
-    """A graph of 1 to `max_ops` operators: convolutions, bottlenecks, residuals, pools, additions, a head."""
+def random_graph(rng: np.random.Generator, *, max_ops: int = 6, branching: float = 0.0) -> Graph:
+    """A graph of about 1 to `max_ops` operators: convolutions, bottlenecks, residuals, pools, additions, a head.
+
+    `branching` is the chance that an operator reads any earlier map instead of the newest; maps that nothing reads
+    are outputs.
+    """
     build = GraphBuilder(rng)
     bottlenecks = rng.random() < 0.35
     low, high = (10, 30) if bottlenecks else (1, 20)
@@ -71,12 +87,14 @@ def random_graph(rng: np.random.Generator, *, max_ops: int = 6) -> Graph:
     current = build.tensor("input", shape, float(rng.uniform(0.01, 0.1)))
     budget = int(rng.integers(1, max_ops + 1))
     while len(build.nodes) < budget:
+        if branching and rng.random() < branching:
+            current = str(rng.choice(list(build.tensors)))
         current = _bottleneck(build, current, fused=rng.random() < 0.5) if bottlenecks else _grow(build, current)
     if rng.random() < 0.25:
         current = _head(build, current)
-    outputs = (current,)
+    outputs = [n.output for n in build.nodes if not any(n.output in other.inputs for other in build.nodes)]
     if rng.random() < 0.15 and len(build.nodes) > 1:  # a map that leaves the region and is used inside as well
-        outputs = (*outputs, str(rng.choice([n.output for n in build.nodes[:-1]])))
+        outputs.append(str(rng.choice([n.output for n in build.nodes[:-1]])))
     return build.graph(tuple(dict.fromkeys(outputs)))
 
 
@@ -91,21 +109,27 @@ def random_spec(rng: np.random.Generator, presets: list[EngineSpec], graph: Grap
 
 
 def random_inputs(rng: np.random.Generator, graph: Graph, batch: int) -> dict[str, NDArray[np.int8]]:
-    """int8 arrays (batch, H, W, C) for every graph input, extremes included."""
-    return {n: rng.integers(-128, 128, (batch, *graph.tensors[n].shape)).astype(np.int8) for n in graph.inputs}
+    """int8 arrays (batch, H, W, C) for every graph input; now and then a whole map of extremes."""
+
+    def draw(shape: tuple[int, ...]) -> NDArray[np.int8]:
+        values = rng.integers(-128, 128, shape)
+        return (np.where(values < 0, -128, 127) if rng.random() < 0.15 else values).astype(np.int8)
+
+    return {n: np.stack([draw(graph.tensors[n].shape) for _ in range(batch)]) for n in graph.inputs}
 
 
 def _grow(build: GraphBuilder, current: str) -> str:
     rng, shape = build.rng, build.tensors[current].shape
     match rng.choice(["conv", "point", "depthwise", "ibn", "fused", "pool", "add", "requantise", "strided"]):
         case "conv":
-            return _conv(build, current, _channels(rng), int(rng.choice([2, 3, 5])), 1)
+            return _conv(build, current, _channels(rng), _kernel(rng), (1, 1))
         case "strided":
-            return _conv(build, current, _channels(rng), 3, int(rng.choice([2, 3])))
+            return _conv(build, current, _channels(rng), _kernel(rng), _stride(rng))
         case "point":
-            return _conv(build, current, _channels(rng), 1, int(rng.choice([1, 1, 2])))
+            stride = int(rng.choice([1, 1, 2]))
+            return _conv(build, current, _channels(rng), (1, 1), (stride, stride))
         case "depthwise":
-            return _conv(build, current, shape[2], int(rng.choice([3, 5])), int(rng.choice([1, 2])), depthwise=True)
+            return _conv(build, current, shape[2], _kernel(rng), _stride(rng), depthwise=True)
         case "ibn":
             return _bottleneck(build, current, fused=False)
         case "fused":
@@ -123,28 +147,59 @@ def _channels(rng: np.random.Generator) -> int:
     return int(rng.choice([1, 3, 4, 8, 12, 16, 17, 31, 32, 40]))
 
 
-def _conv(build: GraphBuilder, source: str, channels: int, kernel: int, stride: int, *, depthwise: bool = False) -> str:
+def _kernel(rng: np.random.Generator) -> tuple[int, int]:
+    """Mostly square; some are a row or a column, or differ per axis."""
+    size = int(rng.choice([2, 3, 3, 5]))
+    match rng.choice(["square", "square", "square", "row", "column", "free"]):
+        case "row":
+            return 1, size
+        case "column":
+            return size, 1
+        case "free":
+            return size, int(rng.choice([1, 2, 3, 4, 7]))
+    return size, size
+
+
+def _stride(rng: np.random.Generator) -> tuple[int, int]:
+    size = int(rng.choice([1, 2, 2, 3]))
+    return (size, size) if rng.random() < 0.8 else (size, int(rng.choice([1, 2, 4])))
+
+
+def _conv(
+    build: GraphBuilder,
+    source: str,
+    channels: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    *,
+    depthwise: bool = False,
+) -> str:
     shape = build.tensors[source].shape
-    window = _window(build.rng, shape, kernel, stride)
+    window = random_window(build.rng, shape, kernel, stride)
     if window is None:
         return build.add_node(Requantise(shape), source)
     size, op_window = window
     return build.add_node(Conv2d(shape, (*size, channels), op_window, depthwise), source)
 
 
-def _window(rng: np.random.Generator, shape: Shape, kernel: int, stride: int) -> tuple[tuple[int, int], Window] | None:
-    """Output size and window; leading and trailing padding are drawn independently, as TensorFlow's SAME needs."""
+def random_window(
+    rng: np.random.Generator, shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], *, pad: bool = True
+) -> tuple[tuple[int, int], Window] | None:
+    """Output size and window; leading and trailing padding are drawn independently, as TensorFlow's SAME needs.
+
+    None where no window fits the map. Trailing rows and columns may stay unread.
+    """
     sizes: list[int] = []
     pads: list[int] = []
-    for extent in shape[:2]:
-        before, after = (int(v) for v in rng.integers(0, (kernel + 1) // 2 + 1, 2))
-        before = min(before, kernel - 1)
-        out = (extent + before + after - kernel) // stride + 1
-        if extent + before < kernel or out < 1 or (out - 1) * stride - before >= extent:
+    for extent, size, step in zip(shape[:2], kernel, stride, strict=True):
+        before, after = (int(v) for v in rng.integers(0, (size + 1) // 2 + 1, 2)) if pad else (0, 0)
+        before = min(before, size - 1)
+        out = (extent + before + after - size) // step + 1
+        if extent + before < size or out < 1 or (out - 1) * step - before >= extent:
             return None
         sizes.append(out)
         pads.append(before)
-    return (sizes[0], sizes[1]), Window(kernel, kernel, stride, stride, *pads)
+    return (sizes[0], sizes[1]), Window(*kernel, *stride, pads[0], pads[1])
 
 
 def _bottleneck(build: GraphBuilder, source: str, *, fused: bool) -> str:
@@ -174,16 +229,11 @@ def _pool(build: GraphBuilder, source: str) -> str:
     if rng.random() < 0.4:
         whole = Window(shape[0], shape[1])
         return build.add_node(Pool2d(shape, (1, 1, shape[2]), whole, maximum=bool(rng.random() < 0.3)), source)
-    window = _window(rng, shape, int(rng.choice([2, 3])), int(rng.choice([1, 2])))
     maximum = bool(rng.random() < 0.5)
-    if window is None or (not maximum and (window[1].pad_h or window[1].pad_w or _overhangs(shape, window))):
+    window = random_window(rng, shape, _kernel(rng), _stride(rng), pad=maximum)
+    if window is None:
         return build.add_node(Requantise(shape), source)
     return build.add_node(Pool2d(shape, (*window[0], shape[2]), window[1], maximum), source)
-
-
-def _overhangs(shape: Shape, window: tuple[tuple[int, int], Window]) -> bool:
-    (rows, cols), w = window
-    return (rows - 1) * w.stride_h + w.kernel_h > shape[0] or (cols - 1) * w.stride_w + w.kernel_w > shape[1]
 
 
 def _head(build: GraphBuilder, source: str) -> str:

@@ -1,0 +1,127 @@
+"""The emulated engine, and so every operator's integer meaning, is that of TOSA's own reference model."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from lanefit.common.errors import ToolchainError, UnsupportedError
+from lanefit.export import equality
+from lanefit.export.equality import GRAPH, KINDS, Case, compare, random_case, suspects
+from lanefit.export.graph import ConvConstants, Graph
+from lanefit.export.random_graphs import GraphBuilder
+from lanefit.export.reference import run_graph
+from lanefit.export.tosa import run_tosa, to_tosa
+from lanefit.kernels.ops import Conv2d, Window
+from lanefit.targets.spec import load_spec, preset_names
+
+pytest.importorskip("tosa_reference_model", reason="tosa-tools is not installed")
+PRESETS = [load_spec(name) for name in preset_names()]
+CASES = 500
+
+
+def _cases(kind: str) -> int:
+    """Half of all cases are graphs, the others are spread over the operators."""
+    return CASES // 2 if kind == GRAPH else -(-CASES // 2 // (len(KINDS) - 1))
+
+
+def _case(kind: str, number: int) -> Case:
+    return random_case(np.random.default_rng([KINDS.index(kind), number]), kind, PRESETS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_engine_equals_the_tosa_reference_model(kind: str) -> None:
+    for number in range(_cases(kind)):
+        case = _case(kind, number)
+        compared, different = compare(case, seed=number)
+        assert compared > 0
+        assert different == 0, f"case {number} on {case.program.spec.name}: {case.operators}, suspects {suspects(case)}"
+
+
+def _with_changed_bias(case: Case) -> Case:
+    """The same program beside a graph whose first convolution has another bias."""
+    name = next(node.name for node in case.graph.nodes if isinstance(node.op, Conv2d))
+    old = case.graph.constants[name]
+    constants = {**case.graph.constants, name: replace(old, bias=old.bias + np.int32(200_000))}
+    return replace(case, graph=replace(case.graph, constants=constants))
+
+
+@pytest.mark.parametrize("kind", ["conv2d", "depthwise", "linear"])
+def test_a_wrong_program_is_seen_and_all_its_operators_are_suspect(kind: str) -> None:
+    case = _with_changed_bias(_case(kind, 1))
+    assert compare(case)[1] > 0
+    assert suspects(case) == case.operators
+
+
+def test_a_wrong_integer_meaning_is_blamed_on_its_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = next(c for c in (_case(GRAPH, n) for n in range(100)) if "Requantise" in c.operators[1:])
+
+    def altered(graph: Graph, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        wrong = {node.output for node in graph.nodes if equality.operator_name(node) == "Requantise"}
+        return {n: v ^ 1 if n in wrong else v for n, v in run_graph(graph, inputs).items()}
+
+    monkeypatch.setattr(equality, "run_graph", altered)
+    assert suspects(case) == ("Requantise",)
+
+
+def _convolution() -> Graph:
+    build = GraphBuilder(np.random.default_rng(0))
+    source = build.tensor("input", (5, 5, 3), 0.05)
+    return build.graph((build.add_node(Conv2d((5, 5, 3), (3, 3, 4), Window(3, 3)), source),))
+
+
+def test_the_file_keeps_the_names_of_inputs_and_outputs() -> None:
+    graph = _convolution()
+    blob = to_tosa(graph)
+    assert blob[4:8] == b"TOSA"
+    for name in (*graph.inputs, *graph.outputs):
+        assert name.encode() in blob
+
+
+def test_equal_graphs_make_equal_files() -> None:
+    assert to_tosa(_convolution(), batch=3) == to_tosa(_convolution(), batch=3)
+
+
+def test_a_graph_without_weights_is_refused_by_node() -> None:
+    graph = replace(_convolution(), constants={})
+    with pytest.raises(UnsupportedError, match="conv2d0"):
+        to_tosa(graph)
+
+
+def test_an_operator_that_tosa_lacks_is_refused_with_those_it_has() -> None:
+    class Mystery:
+        macs = 0
+
+    graph = _convolution()
+    node = replace(graph.nodes[0], op=Mystery())  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UnsupportedError, match=r"Mystery has no TOSA form[\s\S]*Conv2d"):
+        to_tosa(replace(graph, nodes=(node,)))
+
+
+def test_a_rescale_beyond_int32_is_reported_in_the_words_of_the_model(capfd: pytest.CaptureFixture[str]) -> None:
+    graph = _convolution()
+    name = graph.nodes[0].name
+    old = graph.constants[name]
+    large = ConvConstants(old.weights, np.full_like(old.bias, 2**30), np.full_like(old.scales, 1e4))
+    inputs = {"input": np.zeros((1, 5, 5, 3), np.int8)}
+    with pytest.raises(ToolchainError, match="TOSA_UNPREDICTABLE"):
+        run_tosa(replace(graph, constants={name: large}), inputs)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_tool_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Callable[[str], ModuleType] = importlib.import_module
+
+    def absent(name: str) -> ModuleType:
+        if name.startswith("tosa"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(ToolchainError, match="pip install --no-deps tosa-tools"):
+        to_tosa(_convolution())
