@@ -1,6 +1,6 @@
 """What neighbouring steps hide of each other: when each step of a network ends, from the durations of each alone.
 
-A step's weights may load during the step before it (prefetch), from when that step begins and the load
+A step's weights may load during the steps before it (prefetch), from when the first of these begins and the load
 queue is idle; its stores may end during the step after it (drain). All times in cycles.
 """
 
@@ -12,6 +12,8 @@ from typing import Protocol
 
 from ..export.planned import PlannedStep
 from ..kernels.kernel import Role
+
+_LOADED = (Role.WEIGHTS, Role.INCOMING)
 
 
 class Phases(Protocol):
@@ -29,11 +31,12 @@ class Phases(Protocol):
 
 @dataclass(slots=True)
 class _Clock:
-    """Where the units are: ends of the last two steps' compute, of the last load and of the last store; which
-    stores the next step and the one after it have to await; and the maps that have been stored."""
+    """Where the units are: the end of the last step's compute, of the last load and of the last store; from when on
+    each step's own memory was free; which stores the next step and the one after it have to await; and the maps that
+    have been stored."""
 
     ended: float = 0.0
-    ended_before: float = 0.0
+    free: list[float] = field(default_factory=list)
     loaded: float = 0.0
     stored: float = 0.0
     awaited: float = 0.0
@@ -54,13 +57,21 @@ def step_cycles(steps: Sequence[PlannedStep], phases: Sequence[Phases]) -> list[
 
 
 def _advance(clock: _Clock, step: PlannedStep, durations: Phases) -> None:
-    ready = max(clock.ended, clock.awaited, clock.stored if clock.maps.intersection(step.group.reads) else 0.0)
-    load_start = max(clock.loaded, clock.ended_before if step.prefetch else ready)
+    free = max(clock.ended, clock.awaited)
+    clock.free.append(free)
+    reads_stored, weights_first = bool(clock.maps.intersection(step.group.reads)), _weights_first(step)
+    load_start = max(clock.loaded, clock.free[-1 - step.ahead] if weights_first else 0.0)
+    if reads_stored and weights_first:  # weights and the last stores take turns on the DRAM channel
+        load_end = load_start + durations.latency - durations.prefetched
+        clock.stored += max(0.0, min(load_end, clock.stored) - max(load_start, clock.ended))
+    ready = max(free, clock.stored if reads_stored else 0.0)
+    load_start = load_start if weights_first else max(load_start, ready)
     hidden_end = ready + durations.prefetched
     end = max(hidden_end, load_start + durations.latency)
-    loaded_ahead = step.prefetch and end == hidden_end and _loads_ahead(step)
-    clock.loaded = max(clock.loaded, min(ready, end - durations.slack) if loaded_ahead else end - durations.slack)
-    clock.ended_before, clock.ended = ready, end
+    if any(buffer.role in _LOADED for buffer in step.choice.buffers):
+        last = load_start + durations.latency if _loads_ahead(step) else end  # result of the tile that loads last
+        clock.loaded = max(clock.loaded, last - durations.slack)
+    clock.ended = end
     clock.awaited = clock.awaited_later
     if step.stores:
         clock.stored = max(clock.stored, end) + durations.tail
@@ -70,7 +81,18 @@ def _advance(clock: _Clock, step: PlannedStep, durations: Phases) -> None:
 
 
 def _loads_ahead(step: PlannedStep) -> bool:
-    """True when every load of the step fits into its slots before the step begins."""
-    incoming = any(buffer.role is Role.INCOMING for buffer in step.choice.buffers)
-    tiles = -(-step.subgraph.ops[-1].output[2] // step.choice.tiling.channels)
-    return not incoming and tiles <= 2
+    """True when every load of the step fits into its slots, so that none waits for the step's compute."""
+    return not _loads_maps(step) and _weight_tiles(step) <= step.choice.tiling.slots
+
+
+def _weights_first(step: PlannedStep) -> bool:
+    """True when the first loads are of weights, and do not wait for the memory or the stores of maps."""
+    return not _loads_maps(step) or len(step.subgraph.ops) > 1 or _weight_tiles(step) == 1
+
+
+def _loads_maps(step: PlannedStep) -> bool:
+    return any(buffer.role is Role.INCOMING for buffer in step.choice.buffers)
+
+
+def _weight_tiles(step: PlannedStep) -> int:
+    return -(-step.subgraph.ops[-1].output[2] // step.choice.tiling.channels)

@@ -132,7 +132,7 @@ class _Lowering:
 
     def _fence(self, number: int, step: PlannedStep, role: Role, name: str) -> Fence:
         """A buffer may be written once everything that used its memory before is over."""
-        start = number - (step.prefetch and role is Role.WEIGHTS)
+        start = number - (step.ahead if role is Role.WEIGHTS else 0)
         storing = self._drained_before(start)
         if role is Role.INCOMING:
             tensor = step.group.second if name == "second" else step.group.input

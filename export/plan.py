@@ -3,8 +3,7 @@
 1. Every map between subgraphs starts in SRAM. While some step cannot hold its maps and its smallest
    workspace, the largest map that lives there moves to DRAM.
 2. Each subgraph gets the fastest tiling that its step has room for.
-3. Blocks are placed. Weights may load during the step before (prefetch) and outgoing tiles may
-   drain during the step after, wherever that still fits.
+3. Weights load ahead and outgoing tiles drain late where that still fits (`overlap.py`), and blocks are placed.
 
 All of it follows from shapes and the engine, never from weights.
 """
@@ -16,14 +15,16 @@ from collections.abc import Sequence
 from ..common.errors import UnsupportedError
 from ..kernels.kernel import Role
 from ..kernels.search import Candidate
-from ..kernels.subgraph import Memory
+from ..kernels.subgraph import Memory, Subgraph
 from ..targets.spec import EngineSpec
 from .allocate import Block, allocate
 from .graph import Graph
+from .overlap import Overlap, overlaps, with_slots
 from .partition import Group, in_place_operand, lifetimes, partition, resident_bytes, tilings
 from .planned import Plan, PlannedStep, buffer_name
 from .tiling import choose
 
+_OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5, 0.0)  # of SRAM that overlap may fill, until placement succeeds
 _SHRINK = 0.85  # how much less workspace each further attempt may use when placement is fragmented
 
 
@@ -92,25 +93,19 @@ def _try(
         if not fitting:
             return None
         chosen.append(choose(group.subgraph(where), spec, tuple(fitting)))
-    tensors = _tensor_blocks(graph, groups, where)
-    flags = _overlap_flags(groups, where, chosen, live, capacity)
-    while True:
-        blocks, aliases = tensors
-        every = blocks + _buffer_blocks(chosen, flags)
+    used = [live[step] + choice.workspace_bytes for step, choice in enumerate(chosen)]
+    subgraphs = [group.subgraph(where) for group in groups]
+    blocks, aliases = _tensor_blocks(graph, groups, where)
+    for share in _OVERLAP_SHARES:
+        free = [max(0, int(capacity * share) - bytes_) for bytes_ in used]
+        found = overlaps(subgraphs, chosen, spec, free) if share else [Overlap()] * len(groups)
+        deep = [with_slots(c, s, spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
+        every = blocks + _buffer_blocks(deep, found)
         addresses, peak = allocate(every) if every else ({}, 0)
         if peak <= capacity:
             addresses |= {name: addresses[root] for name, root in aliases.items()}
-            return Plan(_steps(groups, where, chosen, flags), where, addresses, peak)
-        if not any(prefetch or drain for prefetch, drain in flags):
-            return None
-        flags = _fewer(flags, chosen)
-
-
-def _fewer(flags: list[tuple[bool, bool]], chosen: list[Candidate]) -> list[tuple[bool, bool]]:
-    """Without the overlap of the larger half of the overlapping steps: placement was too tight for all of them."""
-    steps = sorted((step for step, flag in enumerate(flags) if any(flag)), key=lambda s: -chosen[s].workspace_bytes)
-    dropped = set(steps[: (len(steps) + 1) // 2])
-    return [(False, False) if step in dropped else flag for step, flag in enumerate(flags)]
+            return Plan(_steps(groups, subgraphs, deep, found), where, addresses, peak)
+    return None
 
 
 def _tensor_blocks(
@@ -130,44 +125,21 @@ def _tensor_blocks(
     return blocks, {name: r for name, r in root.items() if name != r}
 
 
-def _overlap_flags(
-    groups: Sequence[Group], where: dict[str, Memory], chosen: list[Candidate], live: list[int], capacity: int
-) -> list[tuple[bool, bool]]:
-    """Where prefetch and drain still fit by the sum of live bytes, decided in execution order."""
-    used = [live[step] + chosen[step].workspace_bytes for step in range(len(groups))]
-    flags: list[tuple[bool, bool]] = []
-    for step, choice in enumerate(chosen):
-        weights = sum(b.size_bytes for b in choice.buffers if b.role is Role.WEIGHTS)
-        outgoing = sum(b.size_bytes for b in choice.buffers if b.role is Role.OUTGOING)
-        # A lone operator that loads maps awaits their memory before it asks for weights: nothing would be won.
-        waits = len(groups[step].ops) == 1 and any(b.role is Role.INCOMING for b in choice.buffers)
-        prefetch = bool(step and weights and not waits and used[step - 1] + weights <= capacity)
-        if prefetch:
-            used[step - 1] += weights
-        drain = bool(step + 1 < len(groups) and outgoing and used[step + 1] + outgoing <= capacity)
-        if drain:
-            used[step + 1] += outgoing
-        flags.append((prefetch, drain))
-    return flags
-
-
-def _buffer_blocks(chosen: list[Candidate], flags: list[tuple[bool, bool]]) -> list[Block]:
+def _buffer_blocks(chosen: Sequence[Candidate], found: Sequence[Overlap]) -> list[Block]:
     return [
         Block(
             buffer_name(step, buffer),
             buffer.size_bytes,
-            step - (prefetch and buffer.role is Role.WEIGHTS),
-            step + (drain and buffer.role is Role.OUTGOING),
+            step - (overlap.ahead if buffer.role is Role.WEIGHTS else 0),
+            step + (overlap.drain and buffer.role is Role.OUTGOING),
         )
-        for step, (choice, (prefetch, drain)) in enumerate(zip(chosen, flags, strict=True))
+        for step, (choice, overlap) in enumerate(zip(chosen, found, strict=True))
         for buffer in choice.buffers
     ]
 
 
 def _steps(
-    groups: Sequence[Group], where: dict[str, Memory], chosen: list[Candidate], flags: list[tuple[bool, bool]]
+    groups: Sequence[Group], subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], found: Sequence[Overlap]
 ) -> tuple[PlannedStep, ...]:
-    return tuple(
-        PlannedStep(group, group.subgraph(where), choice, prefetch, drain)
-        for group, choice, (prefetch, drain) in zip(groups, chosen, flags, strict=True)
-    )
+    parts = zip(groups, subgraphs, chosen, found, strict=True)
+    return tuple(PlannedStep(g, subgraph, choice, o.ahead, o.drain) for g, subgraph, choice, o in parts)

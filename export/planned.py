@@ -12,13 +12,17 @@ from .partition import Group
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One subgraph with its tiling. `prefetch`: weights load one step early; `drain`: stores end one step late."""
+    """One subgraph with its tiling. Its weights may load `ahead` steps early; `drain`: stores end one step late."""
 
     group: Group
     subgraph: Subgraph
     choice: Candidate
-    prefetch: bool
+    ahead: int
     drain: bool
+
+    @property
+    def prefetch(self) -> bool:
+        return self.ahead > 0
 
     @property
     def stores(self) -> bool:

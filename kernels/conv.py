@@ -93,7 +93,7 @@ class ConvKernel:
     def buffers(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> tuple[Buffer, ...]:
         p = _plan(subgraph, tiling)
         (in_h, in_w, _), (_, out_w, _) = p.conv.input, p.conv.output
-        found = [Buffer("weights", Role.WEIGHTS, record_pitch(p.conv) * p.channels, min(2, p.weight_tiles))]
+        found = [Buffer("weights", Role.WEIGHTS, record_pitch(p.conv) * p.channels, min(tiling.slots, p.weight_tiles))]
         if subgraph.input is not Memory.SRAM:
             rows = input_rows(p.conv, p.rows) if p.row_tiles > 1 else in_h
             found.append(Buffer("input", Role.INCOMING, rows * in_w * p.input_channels, min(2, p.input_tiles)))
@@ -126,15 +126,18 @@ class ConvKernel:
 
     def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
         p = _plan(subgraph, tiling)
-        rings = {b.name: open_ring(builder, b, operands) for b in self.buffers(subgraph, builder.spec, tiling)}
-        emitter = _ConvEmitter(builder, p, operands, rings)
+        emitter = _ConvEmitter(builder, p, operands)
+        buffers = self.buffers(subgraph, builder.spec, tiling)
+        emitter.open(buffers, Role.WEIGHTS)
+        resident = emitter.load_weights(Value()) if p.channel_tiles == 1 else None
+        # What follows awaits the memory of the maps: weights that are loaded once do not.
+        emitter.open(buffers, Role.INCOMING, Role.OUTGOING)
         if p.weights_outer:
             with builder.loop(p.channel_tiles) as c:
-                weights = emitter.load_weights(c)
+                weights = resident or emitter.load_weights(c)
                 with builder.loop(p.row_tiles) as r:
                     emitter.tile(weights, emitter.load_input(r, c), r, c)
             return
-        resident = emitter.load_weights(Value()) if p.channel_tiles == 1 else None
         with builder.loop(p.row_tiles) as r:
             source = emitter.load_input(r, Value())
             with builder.loop(p.channel_tiles) as c:
@@ -162,9 +165,14 @@ class ConvKernel:
 class _ConvEmitter:
     """Emits the tiles of one convolution; knows where each operand is."""
 
-    def __init__(self, builder: Builder, plan: _Plan, operands: Operands, rings: dict[str, Ring]) -> None:
-        self.b, self.p, self.o, self.rings = builder, plan, operands, rings
+    def __init__(self, builder: Builder, plan: _Plan, operands: Operands) -> None:
+        self.b, self.p, self.o = builder, plan, operands
+        self.rings: dict[str, Ring] = {}
         self.pitch = record_pitch(plan.conv)
+
+    def open(self, buffers: Sequence[Buffer], *roles: Role) -> None:
+        """Opens the rings over the buffers of these roles; what is emitted later awaits their memory."""
+        self.rings |= {b.name: open_ring(self.b, b, self.o) for b in buffers if b.role in roles}
 
     def load_weights(self, c: Value) -> Value:
         channel = c * self.p.channels

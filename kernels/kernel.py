@@ -24,12 +24,14 @@ class Tiling:
     """One point of a kernel's space.
 
     `rows` output rows and `channels` output channels per tile; `weights_outer` keeps a weight tile
-    while all row tiles pass by (otherwise a row tile stays while all weight tiles pass by).
+    while all row tiles pass by (otherwise a row tile stays while all weight tiles pass by). SRAM holds up to
+    `slots` weight tiles at once: two let one load while the other is used, more let loads run further ahead.
     """
 
     rows: int
     channels: int
     weights_outer: bool = True
+    slots: int = 2
 
 
 class Role(StrEnum):

@@ -16,7 +16,6 @@ from .kernel import Tiling, record_pitch
 from .ops import Conv2d
 from .subgraph import Memory, Subgraph
 
-_SLOTS = 2  # of the ring of weight tiles
 _SYNC = 1  # cycles of WAIT and of SIGNAL
 
 
@@ -41,18 +40,18 @@ def resident_conv(subgraph: Subgraph, tiling: Tiling, spec: EngineSpec, *, ahead
     full_tiles, rest = divmod(conv.output[2], tiling.channels)
     tiles = [tiling.channels] * full_tiles + ([rest] if rest else [])
     cycles = {size: _tile_cycles(subgraph, conv, size, spec) for size in {tiles[0], tiles[-1]}}
-    reused = len(tiles) > _SLOTS
+    reused = len(tiles) > tiling.slots
     clock = float(_SYNC) if reused else 0.0  # of the load queue; the first slots are handed out by one SIGNAL
     array = 0.0
     released: list[float] = []
     for number, size in enumerate(tiles):
         load, compute = cycles[size]
         arrived = 0.0
-        if ahead and number < _SLOTS:
+        if ahead and number < tiling.slots:
             clock = 0.0
         else:
             if reused:
-                clock = max(clock + _SYNC, released[number - _SLOTS] if number >= _SLOTS else 0.0)
+                clock = max(clock + _SYNC, released[number - tiling.slots] if number >= tiling.slots else 0.0)
             clock += load
             arrived = clock + max(_SYNC, spec.dram_latency_cycles)
             clock += _SYNC

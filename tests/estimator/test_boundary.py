@@ -63,6 +63,6 @@ def test_prefetch_and_drain_never_cost_time() -> None:
         steps = decompose(graph, spec).steps
         runner = EngineRunner(spec)
         parts = [Durations(m.latency, **m.phases) for m in (runner.measure(workload(step)) for step in steps)]
-        alone = [replace(step, prefetch=False, drain=False) for step in steps]
+        alone = [replace(step, ahead=0, drain=False) for step in steps]
         assert sum(step_cycles(steps, parts)) <= sum(step_cycles(alone, parts))
         assert sum(step_cycles(alone, parts)) == pytest.approx(sum(part.latency + part.tail for part in parts))
