@@ -31,7 +31,8 @@ class GraphBuilder:
         host = (shape[2],) if shape[:2] == (1, 1) else (shape[2], *shape[:2])
         ends = self.rng.random() < 0.25  # ReLU puts zero points at an end of the range
         zero_point = int(self.rng.choice([-128, 127])) if ends else int(self.rng.integers(-128, 128))
-        self.tensors[name] = Tensor(name, shape, Quantisation(scale, zero_point), host)
+        stored = float(np.float32(scale))  # as ONNX keeps it
+        self.tensors[name] = Tensor(name, shape, Quantisation(stored, zero_point), host)
         return name
 
     def add_node(self, op: Op, *inputs: str) -> str:
@@ -52,7 +53,7 @@ class GraphBuilder:
             return source * float(self.rng.uniform(0.5, 2.0))
         depth = 1 if op.depthwise else op.input[2]
         window, count = op.window, op.output[2]
-        scales = self.rng.uniform(0.002, 0.02, count)
+        scales = self.rng.uniform(0.002, 0.02, count).astype(np.float32).astype(np.float64)
         bias = self.rng.integers(-20_000, 20_000, count).astype(np.int32)
         weights = self._weights((count, window.kernel_h, window.kernel_w, depth))
         self.constants[name] = ConvConstants(weights, bias, scales)

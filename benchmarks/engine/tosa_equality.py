@@ -4,20 +4,22 @@ Half of the cases are single operators, every kind equally often, half are graph
 residuals and fused bottlenecks. Each is compiled for a random preset, mostly with an SRAM so small that maps
 are tiled and spilled, encoded, decoded, and executed with a random interleaving of the units; the same graph
 goes through `lanefit.export.tosa` to Arm's reference model, which shares nothing with lanefit. Needs tosa-tools.
+Single operators are also shown to ONNX Runtime as QDQ models, with a tolerance of one step of the output's scale.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from lanefit.common.errors import ProgramFault, ToolchainError
-from lanefit.export.equality import GRAPH, Case, compare, random_case, suspects
+from lanefit.export.equality import GRAPH, Case, Comparison, compare, random_case, suspects
+from lanefit.export.qdq import TOLERANCE_LSB
 from lanefit.export.random_operators import OPERATORS
 from lanefit.targets.spec import load_spec, preset_names
 
@@ -26,36 +28,65 @@ from common import finish, parser
 
 
 @dataclass(slots=True)
+class OperatorTally:
+    """`compared` counts the operator's occurrences; the ONNX Runtime figures are of cases with this operator alone."""
+
+    compared: int = 0
+    different: int = 0
+    onnxruntime_elements: int = 0
+    onnxruntime_rounded_otherwise: int = 0
+    onnxruntime_largest_step: int = 0
+
+
+@dataclass(slots=True)
 class Tally:
-    """Counts over all cases; by operator where a case holds several."""
+    """Counts over all cases, and by operator and kernel, of which a case may hold several."""
 
     elements: int = 0
     different: int = 0
     refused: int = 0
-    operators: Counter[str] = field(default_factory=Counter)
-    blamed: Counter[str] = field(default_factory=Counter)
+    beyond_tolerance: int = 0
+    operators: defaultdict[str, OperatorTally] = field(default_factory=lambda: defaultdict(OperatorTally))
     kernels: Counter[str] = field(default_factory=Counter)
 
     def add(self, number: int, case: Case) -> None:
         self.refused += case.refused
-        self.operators.update(case.operators)
         self.kernels.update(case.kernels)
+        for name in case.operators:
+            self.operators[name].compared += 1
         try:
-            elements, wrong = compare(case, seed=number)
+            found = compare(case, seed=number)
         except (ProgramFault, ToolchainError) as error:
             self._fail(number, case, str(error), case.operators)
             return
-        self.elements += elements
-        if wrong:
-            self._fail(number, case, f"{wrong} of {elements} elements differ", suspects(case))
+        self.elements += found.elements
+        if found.different:
+            self._fail(number, case, f"{found.different} of {found.elements} elements differ", suspects(case))
+        if found.steps is not None:
+            self._second_opinion(self.operators[case.operators[0]], found, found.steps)
 
     def _fail(self, number: int, case: Case, reason: str, operators: tuple[str, ...]) -> None:
         print(f"case {number}, {case.kind} on {case.program.spec.name}: {reason}", file=sys.stderr)
         self.different += 1
-        self.blamed.update(set(operators))
+        for name in set(operators):
+            self.operators[name].different += 1
 
-    def by_operator(self) -> dict[str, dict[str, int]]:
-        return {name: {"compared": n, "different": self.blamed[name]} for name, n in sorted(self.operators.items())}
+    def _second_opinion(self, operator: OperatorTally, found: Comparison, steps: int) -> None:
+        self.beyond_tolerance += steps > TOLERANCE_LSB
+        operator.onnxruntime_elements += found.elements
+        operator.onnxruntime_rounded_otherwise += found.rounded_otherwise
+        operator.onnxruntime_largest_step = max(operator.onnxruntime_largest_step, steps)
+
+    def figures(self) -> dict[str, object]:
+        return {
+            "different": self.different,
+            "elements": self.elements,
+            "refused_draws": self.refused,
+            "onnxruntime_tolerance_steps": TOLERANCE_LSB,
+            "onnxruntime_beyond_tolerance": self.beyond_tolerance,
+            "by_operator": {name: asdict(found) for name, found in sorted(self.operators.items())},
+            "by_kernel": dict(sorted(self.kernels.items())),
+        }
 
 
 def main() -> int:
@@ -70,20 +101,14 @@ def main() -> int:
         kind = GRAPH if number % 2 else single[number // 2 % len(single)]
         tally.add(number, random_case(np.random.default_rng(seed), kind, presets))
     seconds = time.monotonic() - began
-    for name, found in tally.by_operator().items():
-        print(f"{name:24} compared {found['compared']:7}  different {found['different']:5}")
+    print(f"{'operator':24} {'compared':>8} {'different':>9}   ONNX Runtime: off by one, largest step")
+    for name, found in sorted(tally.operators.items()):
+        share = found.onnxruntime_rounded_otherwise / max(1, found.onnxruntime_elements)
+        largest = f"{share:>20.1e} {found.onnxruntime_largest_step:>15}" if found.onnxruntime_elements else ""
+        print(f"{name:24} {found.compared:>8} {found.different:>9}   {largest}")
     print(f"compared {args.count} cases, {tally.elements} elements, in {seconds:.0f} s; different: {tally.different}")
-    figures = {
-        "compared": args.count,
-        "different": tally.different,
-        "elements": tally.elements,
-        "refused_draws": tally.refused,
-        "seconds": seconds,
-        "by_kernel": dict(sorted(tally.kernels.items())),
-        "by_operator": tally.by_operator(),
-    }
-    finish(args.json, figures, seed=args.seed)
-    return 1 if tally.different else 0
+    finish(args.json, {"compared": args.count, "seconds": seconds, **tally.figures()}, seed=args.seed)
+    return 1 if tally.different or tally.beyond_tolerance else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,203 @@
+"""The operator graph as a quantise/dequantise ONNX model: the way back from `importer`, for a second opinion.
+
+ONNX Runtime executes such a model in float32: it dequantises, computes, rounds half to even. The engine computes
+in integers and rounds half up, once per operator. So one operator of both agrees within one step of its output's
+scale, and chains drift apart by more; `tests/export/test_qdq.py` holds single operators to that tolerance.
+Arrays are int8 in the host's layout: (batch, channels, height, width), or (batch, features).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from ..common.errors import UnsupportedError
+from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
+from ..kernels.reference import Map
+from .graph import Graph, Node, Quantisation
+from .onnx_model import DEQUANTISE, OPSET, QUANTISE, check_model
+from .reference import constants_of, to_host, to_map
+from .split_run import session
+
+TOLERANCE_LSB = 1  # of one operator, in steps of the output scale
+_FULL = (-128, 127)
+
+
+@dataclass(slots=True)
+class QdqWriter:
+    """Nodes and constants of the model; every method returns the name of a float tensor."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: dict[str, NDArray] = field(default_factory=dict)
+
+    def constant(self, name: str, value: ArrayLike, dtype: type) -> str:
+        self.constants[name] = np.asarray(value, dtype)
+        return name
+
+    def op(self, op_type: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op_type, inputs, [f"{name}.out"], name=name, **attributes))
+        return f"{name}.out"
+
+    def dequantise(self, stored: str, quantisation: Quantisation) -> str:
+        scale = self.constant(f"{stored}.scale", quantisation.scale, np.float32)
+        zero = self.constant(f"{stored}.zero", quantisation.zero_point, np.int8)
+        return self.op(DEQUANTISE, f"{stored}.dequantise", [stored, scale, zero])
+
+    def quantise(self, source: str, stored: str, quantisation: Quantisation, clamp: tuple[int, int]) -> None:
+        """`source` clipped to the clamp's real values and stored as int8 under the name `stored`."""
+        if clamp != _FULL:
+            low, high = ((bound - quantisation.zero_point) * quantisation.scale for bound in clamp)
+            bounds = [
+                self.constant(f"{stored}.low", low, np.float32),
+                self.constant(f"{stored}.high", high, np.float32),
+            ]
+            source = self.op("Clip", f"{stored}.clip", [source, *bounds])
+        scale = self.constant(f"{stored}.scale", quantisation.scale, np.float32)
+        zero = self.constant(f"{stored}.zero", quantisation.zero_point, np.int8)
+        self.nodes.append(helper.make_node(QUANTISE, [source, scale, zero], [stored], name=f"{stored}.quantise"))
+
+    def reshape(self, source: str, name: str, shape: tuple[int, ...]) -> str:
+        return self.op("Reshape", name, [source, self.constant(f"{name}.shape", shape, np.int64)])
+
+    def weights(self, name: str, values: NDArray[np.integer], scales: NDArray[np.float64]) -> str:
+        """A dequantised constant with one scale per slice of axis 0."""
+        stored = self.constant(name, values, values.dtype.type)
+        scale = self.constant(f"{name}.scale", scales, np.float32)
+        zero = self.constant(f"{name}.zero", np.zeros(len(scales)), values.dtype.type)
+        return self.op(DEQUANTISE, f"{name}.dequantise", [stored, scale, zero], axis=0)
+
+
+def _conv2d(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
+    op, constants = node.op, constants_of(graph, node)
+    assert isinstance(op, Conv2d)
+    units = graph.tensors[node.inputs[0]].quantisation.scale * constants.scales
+    bias = w.weights(f"{node.name}.bias", constants.bias, units)
+    values = constants.weights.transpose(0, 3, 1, 2)
+    if not op.depthwise and _is_vector(graph, node.inputs[0]) and op.window.taps == 1:
+        matrix = w.weights(f"{node.name}.weights", values.reshape(len(values), -1), constants.scales)
+        return w.op("Gemm", node.name, [inputs[0], matrix, bias], transB=1)
+    weights = w.weights(f"{node.name}.weights", values, constants.scales)
+    source = _as_map(w, graph, node, inputs[0])
+    group = op.input[2] if op.depthwise else 1
+    result = w.op("Conv", node.name, [source, weights, bias], group=group, **_windows(op))
+    return _flat(w, graph, node, result)
+
+
+def _pool2d(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
+    op = node.op
+    assert isinstance(op, Pool2d)
+    source = _as_map(w, graph, node, inputs[0])
+    return _flat(w, graph, node, w.op("MaxPool" if op.maximum else "AveragePool", node.name, [source], **_windows(op)))
+
+
+def _add(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
+    return w.op("Add", node.name, inputs)
+
+
+def _requantise(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
+    return w.op("Identity", node.name, inputs)
+
+
+Translate = Callable[[QdqWriter, Graph, Node, Sequence[str]], str]
+_OPERATORS: dict[type, Translate] = {Conv2d: _conv2d, Pool2d: _pool2d, Add: _add, Requantise: _requantise}
+
+
+def has_qdq_form(graph: Graph) -> bool:
+    return all(type(node.op) in _OPERATORS for node in graph.nodes)
+
+
+def to_qdq(graph: Graph) -> ModelProto:
+    """`graph` as an ONNX model with int8 inputs and outputs in the host's layout and any batch.
+
+    Raises `UnsupportedError` for operators that ONNX cannot say in one operator, and for shape-only graphs.
+    """
+    w = QdqWriter()
+    real = {name: w.dequantise(name, graph.tensors[name].quantisation) for name in graph.inputs}
+    for node in graph.nodes:
+        translate = _OPERATORS.get(type(node.op))
+        if translate is None:
+            raise UnsupportedError(f"{type(node.op).__name__} has no QDQ form", where=f"node {node.name!r}")
+        result = translate(w, graph, node, [real[name] for name in node.inputs])
+        output = graph.tensors[node.output].quantisation
+        w.quantise(result, node.output, output, node.clamp)
+        real[node.output] = w.dequantise(node.output, output)
+    return _model(graph, w)
+
+
+def run_qdq(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
+    """What ONNX Runtime makes of `to_qdq`, with its graph optimisations off, for maps (batch, H, W, channels)."""
+    given = {name: to_host(inputs[name], graph.tensors[name]) for name in graph.inputs}
+    found = session(to_qdq(graph), exact=True).run(list(graph.outputs), given)
+    return {
+        name: to_map(np.asarray(value), graph.tensors[name]) for name, value in zip(graph.outputs, found, strict=True)
+    }
+
+
+def largest_step(a: Mapping[str, Map], b: Mapping[str, Map]) -> int:
+    """The largest difference of two runs' outputs, in steps of the output scale."""
+    return max(int(np.abs(a[name].astype(np.int64) - b[name]).max(initial=0)) for name in a)
+
+
+def _model(graph: Graph, w: QdqWriter) -> ModelProto:
+    ports = [[_port(graph, name) for name in names] for names in (graph.inputs, graph.outputs)]
+    constants = [numpy_helper.from_array(value, name) for name, value in w.constants.items()]
+    body = helper.make_graph(w.nodes, "main", ports[0], ports[1], constants)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    check_model(model, where="written from the operator graph")
+    return model
+
+
+def _port(graph: Graph, name: str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT8, ["n", *_host_shape(graph, name)])
+
+
+def _host_shape(graph: Graph, name: str) -> tuple[int, ...]:
+    tensor = graph.tensors[name]
+    return tensor.host_shape or (tensor.shape[2], *tensor.shape[:2])
+
+
+def _is_vector(graph: Graph, name: str) -> bool:
+    return len(_host_shape(graph, name)) == 1
+
+
+def _as_map(w: QdqWriter, graph: Graph, node: Node, source: str) -> str:
+    """A vector as (n, channels, 1, 1), for operators with windows."""
+    tensor = graph.tensors[node.inputs[0]]
+    if not _is_vector(graph, tensor.name):
+        return source
+    return _view(w, source, f"{node.name}.map", (0, tensor.shape[2], 1, 1), tensor.quantisation)
+
+
+def _flat(w: QdqWriter, graph: Graph, node: Node, result: str) -> str:
+    """(n, channels, 1, 1) as the vector that the host sees, where it sees one."""
+    tensor = graph.tensors[node.output]
+    if not _is_vector(graph, tensor.name):
+        return result
+    w.quantise(result, f"{node.name}.stored", tensor.quantisation, node.clamp)
+    real = w.dequantise(f"{node.name}.stored", tensor.quantisation)
+    return w.reshape(real, f"{node.name}.vector", (0, tensor.shape[2]))
+
+
+def _view(w: QdqWriter, source: str, name: str, shape: tuple[int, ...], quantisation: Quantisation) -> str:
+    """A reshape between equal quantisations, which changes no bit and which importers take for a view."""
+    w.quantise(w.reshape(source, name, shape), f"{name}.stored", quantisation, _FULL)
+    return w.dequantise(f"{name}.stored", quantisation)
+
+
+def _windows(op: Conv2d | Pool2d) -> dict[str, Sequence[int]]:
+    """Attributes of a window; the trailing padding is what the last position needs.
+
+    ONNX derives the output size: a single position that leaves input unread takes a stride beyond the map.
+    """
+    w = op.window
+    axes = ((w.kernel_h, w.stride_h, w.pad_h), (w.kernel_w, w.stride_w, w.pad_w))
+    sizes = list(zip(op.input[:2], op.output[:2], strict=True))
+    need = [(o - 1) * step + k - pad - i for (k, step, pad), (i, o) in zip(axes, sizes, strict=True)]
+    strides = [step if o > 1 else i + k for (k, step, _), (i, o) in zip(axes, sizes, strict=True)]
+    pads = (w.pad_h, w.pad_w, *(max(0, n) for n in need))
+    return {"kernel_shape": (w.kernel_h, w.kernel_w), "strides": strides, "pads": pads}
