@@ -61,6 +61,14 @@ def export(
     architecture: ArchitectureOption = None,
     task: TaskOption = "",
     input_shape: InputShapeOption = "",
+    tosa: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Also write the engine's part as TOSA 1.0 files (needs tosa-tools).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Export a network to a package for a target, verifying every stage on the way."""
     from ..export.package import write_package
@@ -88,6 +96,8 @@ def export(
     )
     path = file or Path(f"{found.name}.lanefit")
     write_package(path, result.package)
+    if tosa is not None:
+        _write_tosa(tosa, result)
     judgement = result.built.check(limits)
     output.result(_document(path, result, judgement), *_tables(path, result, judgement))
     return 0 if judgement.passed else 1
@@ -150,6 +160,15 @@ def _task(calibration: str) -> Any:
     from ..models.registry import find_task
 
     return find_task(calibration.removeprefix(_TASK))
+
+
+def _write_tosa(folder: Path, result: ExportResult) -> None:
+    """One file beside each program, of the same stem."""
+    from ..common.files import write_atomic
+    from ..export.tosa import to_tosa
+
+    for region, info in zip(result.built.imported.regions, result.package.manifest.regions, strict=True):
+        write_atomic(folder / Path(info.program).with_suffix(".tosa"), to_tosa(region.graph))
 
 
 def _document(path: Path, result: ExportResult, judgement: Judgement) -> dict[str, Any]:

@@ -39,6 +39,16 @@ def test_export_reports_stages_members_and_a_warning_for_random_weights(
     assert document["size_bytes"] == path.stat().st_size
 
 
+def test_export_writes_each_program_as_a_tosa_file_too(cli: Cli, architecture_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tosa_serializer", reason="tosa-tools is not installed")
+    ran = cli("export", architecture_file, "-t", "ne-64", "-o", tmp_path / "a.lanefit", "--tosa", tmp_path / "tosa")
+    assert ran.code == 0
+    programs = [region.program for region in read_package(tmp_path / "a.lanefit").manifest.regions]
+    written = sorted(path.name for path in (tmp_path / "tosa").iterdir())
+    assert written == sorted(name.replace(".bin", ".tosa") for name in programs)
+    assert all(path.read_bytes()[4:8] == b"TOSA" for path in (tmp_path / "tosa").iterdir())
+
+
 def test_the_default_package_keeps_how_to_prepare_an_image(package_file: Path) -> None:
     manifest = read_package(package_file).manifest
     assert manifest.preprocessing is not None
