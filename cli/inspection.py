@@ -132,16 +132,16 @@ def _memory(name: str, program: Program) -> Section:
 
 def _placement(file: Path, package: Package | None) -> Section:
     from ..common.errors import ConfigError
-    from ..export.package import PLACEMENT
+    from ..export.package import PLACEMENT, placed_operators
 
     if package is None:
         raise ConfigError("a program file has no placement table", where=str(file), hint="inspect the package instead")
-    found = json.loads(package.files[PLACEMENT])
     rows = [
-        (item["node"], item["op_type"], item["where"], item["subgraph"] or "", item["rule"] or "", item["value"] or "")
-        for item in found["operators"]
+        (item.node, item.op_type, item.where, item.subgraph or "", item.rule or "", item.value or "")
+        for item in placed_operators(package)
     ]
-    return {"placement": found}, [table(("operator", "type", "on", "subgraph", "rule", "value"), rows)]
+    headers = ("operator", "type", "on", "subgraph", "rule", "value")
+    return {"placement": json.loads(package.files[PLACEMENT])}, [table(headers, rows)]
 
 
 def _listing(name: str, program: Program) -> Section:

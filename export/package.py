@@ -56,6 +56,24 @@ class RegionInfo(_Part):
     outputs: tuple[str, ...]
 
 
+class PlacedOperator(BaseModel):
+    """A row of the placement table: where an ONNX operator runs, in which subgraph, or the rule that refused it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    op_type: str
+    where: str
+    region: int | None = None
+    subgraph: str | None = None
+    rule: str | None = None
+    value: str | None = None
+
+
+class _PlacementTable(BaseModel):
+    operators: tuple[PlacedOperator, ...] = ()
+
+
 class Preprocessing(_Part):
     """How raw data becomes the model's input: resize to `resolution`, divide by 255, subtract mean, divide by std."""
 
@@ -165,6 +183,15 @@ def parse_package(data: bytes, *, where: str = "") -> Package:
         place = f"{where}:{error.where}" if error.where else where
         raise PackageError(error.what, where=place, hint=error.hint or hint) from error
     return package
+
+
+def placed_operators(package: Package) -> tuple[PlacedOperator, ...]:
+    """The rows of the package's placement table; `PackageError` when it is not one."""
+    try:
+        return _PlacementTable.model_validate_json(package.files[PLACEMENT]).operators
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PackageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=PLACEMENT) from error
 
 
 def _members(data: bytes) -> dict[str, bytes]:

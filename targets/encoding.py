@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any, cast
 
 from ..common.errors import InputError, PackageError
@@ -36,6 +37,7 @@ _FIELD_STRUCTS = {opcode: struct.Struct(f"<{len(names)}i") for opcode, names in 
 _OPCODES = {int(opcode): opcode for opcode in Opcode}
 _SPEC, _MEMORY, _PORTS, _MARKS, _QUEUES, _CONSTANTS = 1, 2, 3, 4, 16, 32
 _IDS = (_SPEC, _MEMORY, _PORTS, _MARKS, *(_QUEUES + unit for unit in Unit), _CONSTANTS)
+SECTIONS = ("spec", "memory", "ports", "marks", *(f"queue {unit.name}" for unit in Unit), "constants")
 _PORT_TYPES: dict[str, tuple[type, ...]] = {
     "name": (str,), "dram_addr": (int,), "shape": (list,), "scale": (int, float), "zero_point": (int,), "dtype": (str,)
 }  # fmt: skip
@@ -44,53 +46,64 @@ _PORT_TYPES: dict[str, tuple[type, ...]] = {
 def encode(program: Program) -> bytes:
     """The file of a program; equal programs give equal bytes. Raises `PackageError` on a malformed program."""
     validate(program)
+    return join_sections(encode_sections(program))
+
+
+def encode_sections(program: Program) -> dict[str, bytes]:
+    """The sections of a program's file by name; `PackageError` when it holds a value that no file can."""
     try:
-        sections = [
+        sections = (
             canonical_json(program.spec.as_dict()).encode(),
             canonical_json({"dram_bytes": program.dram_bytes, "sram_bytes": program.sram_bytes}).encode(),
             canonical_json({"inputs": _ports(program.inputs), "outputs": _ports(program.outputs)}).encode(),
             canonical_json([[int(m.unit), m.index, m.label] for m in program.marks]).encode(),
             *(b"".join(map(_encode_instruction, program.queues[unit])) for unit in Unit),
             program.constants,
-        ]
+        )
     except (struct.error, TypeError, ValueError) as error:
         raise PackageError(f"the program holds a value that its file cannot: {error}") from error
-    offset = _HEADER.size + len(sections) * _ENTRY.size
+    return dict(zip(SECTIONS, sections, strict=True))
+
+
+def join_sections(sections: Mapping[str, bytes]) -> bytes:
+    """A program file of these sections, in the order of `SECTIONS`; what is in them is not checked."""
+    offset = _HEADER.size + len(SECTIONS) * _ENTRY.size
     table = b""
-    for number, section in zip(_IDS, sections, strict=True):
-        table += _ENTRY.pack(number, offset, len(section))
-        offset += len(section)
-    body = b"".join((table, *sections))
-    return _HEADER.pack(MAGIC, ISA_VERSION, len(sections), offset, zlib.crc32(body)) + body
+    for number, name in zip(_IDS, SECTIONS, strict=True):
+        table += _ENTRY.pack(number, offset, len(sections[name]))
+        offset += len(sections[name])
+    body = b"".join((table, *(sections[name] for name in SECTIONS)))
+    return _HEADER.pack(MAGIC, ISA_VERSION, len(SECTIONS), offset, zlib.crc32(body)) + body
 
 
 def decode(data: bytes) -> Program:
     """The program in a file. Raises `PackageError` when the file is damaged, foreign or malformed."""
-    sections = _sections(data)
+    sections = split_sections(data)
     try:
-        spec = spec_from_dict(_json(sections[_SPEC], dict, "spec"))
+        spec = spec_from_dict(_json(sections["spec"], dict, "spec"))
     except InputError as error:
         raise PackageError(f"the engine description is not valid: {error.what}") from error
-    memory = _json(sections[_MEMORY], dict, "memory")
-    ports = _json(sections[_PORTS], dict, "ports")
+    memory = _json(sections["memory"], dict, "memory")
+    ports = _json(sections["ports"], dict, "ports")
     if set(memory) != {"dram_bytes", "sram_bytes"} or not all(type(v) is int for v in memory.values()):
         raise PackageError("the memory section must hold the integers dram_bytes and sram_bytes")
     if set(ports) != {"inputs", "outputs"}:
         raise PackageError("the port section must hold inputs and outputs")
     program = Program(
         spec=spec,
-        queues={unit: _decode_queue(unit, sections[_QUEUES + unit]) for unit in Unit},
-        constants=sections[_CONSTANTS],
+        queues={unit: _decode_queue(unit, sections[f"queue {unit.name}"]) for unit in Unit},
+        constants=sections["constants"],
         inputs=_decode_ports(ports["inputs"]),
         outputs=_decode_ports(ports["outputs"]),
-        marks=_decode_marks(sections[_MARKS]),
+        marks=_decode_marks(sections["marks"]),
         **memory,
     )
     validate(program)
     return program
 
 
-def _sections(data: bytes) -> dict[int, bytes]:
+def split_sections(data: bytes) -> dict[str, bytes]:
+    """The sections of a program file by name; `PackageError` when header, checksum or table are wrong."""
     if len(data) < _HEADER.size:
         raise PackageError(f"the program file is truncated: {len(data)} bytes")
     magic, version, count, length, crc = _HEADER.unpack_from(data)
@@ -108,8 +121,8 @@ def _sections(data: bytes) -> dict[int, bytes]:
     return _split(data, count)
 
 
-def _split(data: bytes, count: int) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
+def _split(data: bytes, count: int) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
     position = _HEADER.size + count * _ENTRY.size
     for number, expected in enumerate(_IDS):
         kind, offset, size = _ENTRY.unpack_from(data, _HEADER.size + number * _ENTRY.size)
@@ -117,7 +130,7 @@ def _split(data: bytes, count: int) -> dict[int, bytes]:
             raise PackageError(
                 f"entry {number} of the section table is wrong: section {kind} at {offset}, {size} bytes"
             )
-        found[kind] = data[offset : offset + size]
+        found[SECTIONS[number]] = data[offset : offset + size]
         position += size
     if position != len(data):
         raise PackageError(f"{len(data) - position} bytes lie behind the last section")

@@ -53,3 +53,8 @@ def _is_plain_maximum(values: Sequence[int]) -> bool:
     """A maximum without RESCALE has multiplier 0 and any shift."""
     names = FIELDS[Opcode.POOL]
     return values[names.index("mode")] == PoolMode.MAX and values[names.index("multiplier")] == 0
+
+
+def legal_range(field: str) -> tuple[int, int] | None:
+    """Smallest and largest value with a meaning, for fields that have fixed ones."""
+    return _RANGES.get(field)

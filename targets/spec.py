@@ -105,7 +105,7 @@ class EngineSpec:
             problems.append(
                 f"accumulator_bytes {self.accumulator_bytes} hold less than one int32 micro-block, {one_block}"
             )
-        if self.sram_bytes % self.sram_banks:
+        if self.sram_banks > 0 and self.sram_bytes % self.sram_banks:
             problems.append(f"sram_bytes {self.sram_bytes} do not divide into sram_banks {self.sram_banks}")
         if self.sram_bytes_per_cycle < self.dram_bytes_per_cycle:
             problems.append(

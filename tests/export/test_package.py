@@ -24,6 +24,7 @@ from lanefit.export.package import (
     TensorInfo,
     package_bytes,
     parse_package,
+    placed_operators,
     program_name,
     read_package,
     write_package,
@@ -179,3 +180,13 @@ def test_a_program_for_another_engine_is_refused() -> None:
 def test_writing_a_member_that_reading_would_refuse_is_refused() -> None:
     with pytest.raises(PackageError, match="no member"):
         package_bytes(Package(_package().manifest, {**_package().files, "notes.txt": b""}))
+
+
+def test_placed_operators_come_back_and_other_tables_are_refused_with_the_place() -> None:
+    row = '{"node": "a", "op_type": "Conv", "where": "engine", "region": 0, "subgraph": "a+b", "reason": "more"}'
+    files = {**_package().files, PLACEMENT: f'{{"operators": [{row}]}}'.encode()}
+    found = placed_operators(Package(_package().manifest, files))
+    assert [(item.node, item.subgraph, item.rule) for item in found] == [("a", "a+b", None)]
+    with pytest.raises(PackageError, match=r"operators\.0\.node: Field required") as caught:
+        placed_operators(Package(_package().manifest, {**files, PLACEMENT: b'{"operators": [{}]}'}))
+    assert caught.value.where == PLACEMENT

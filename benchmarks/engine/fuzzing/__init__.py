@@ -1,0 +1,1 @@
+"""Damaged programs and packages, and a judge of what lanefit does with them. See `benchmarks/engine/fuzz.py`."""
