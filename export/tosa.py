@@ -68,7 +68,12 @@ def run_tosa(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
     blob = to_tosa(graph, batch=len(arrays[0]))
     model = tosa_package("tosa_reference_model")
     with _captured() as said:
-        outputs, status = model.run(blob, arrays, verbosity="LOW")
+        try:
+            outputs, status = model.run(blob, arrays, verbosity="LOW")
+        except (ValueError, RuntimeError) as error:
+            raise ToolchainError(
+                f"the TOSA reference model refuses the graph: {error}: {said()}", where="TOSA"
+            ) from error
         if status.name != _VALID:
             raise ToolchainError(f"the TOSA reference model says {status.name}: {said()}", where="TOSA")
     return dict(zip(graph.outputs, outputs, strict=True))

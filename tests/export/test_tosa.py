@@ -9,15 +9,19 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from export_examples import EveryOperator, int8_model
 
 from lanefit.common.errors import ToolchainError, UnsupportedError
-from lanefit.export import equality
+from lanefit.export import equality, tosa
+from lanefit.export.compiler import compile_graph
 from lanefit.export.equality import GRAPH, KINDS, Case, compare, random_case, suspects
 from lanefit.export.graph import ConvConstants, Graph
-from lanefit.export.random_graphs import GraphBuilder
-from lanefit.export.reference import run_graph
+from lanefit.export.importer import import_model
+from lanefit.export.random_graphs import GraphBuilder, random_inputs
+from lanefit.export.reference import run_graph, to_host, to_map
 from lanefit.export.tosa import run_tosa, to_tosa
 from lanefit.kernels.ops import Conv2d, Window
+from lanefit.targets.emulator import Emulator
 from lanefit.targets.spec import load_spec, preset_names
 
 pytest.importorskip("tosa_reference_model", reason="tosa-tools is not installed")
@@ -43,6 +47,16 @@ def test_the_engine_equals_the_tosa_reference_model(kind: str) -> None:
         assert found.different == 0, (
             f"case {number} on {case.program.spec.name}: {case.operators}, suspects {suspects(case)}"
         )
+
+
+def test_a_network_from_onnx_has_the_bits_of_the_tosa_reference_model() -> None:
+    (region,) = import_model(int8_model(EveryOperator)).regions
+    emulator = Emulator(compile_graph(region.graph, load_spec("ne-64")).program)
+    inputs = random_inputs(np.random.default_rng(0), region.graph, 4)
+    tensors = region.graph.tensors
+    ours = emulator.run({name: to_host(value, tensors[name]) for name, value in inputs.items()})
+    for name, expected in run_tosa(region.graph, inputs).items():
+        np.testing.assert_array_equal(to_map(ours[name], tensors[name]), expected)
 
 
 def _with_changed_bias(case: Case) -> Case:
@@ -114,6 +128,17 @@ def test_a_rescale_beyond_int32_is_reported_in_the_words_of_the_model(capfd: pyt
     with pytest.raises(ToolchainError, match="TOSA_UNPREDICTABLE"):
         run_tosa(replace(graph, constants={name: large}), inputs)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_that_the_model_does_not_take_is_a_fault_of_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Strict:
+        @staticmethod
+        def run(*_: object, **__: object) -> None:
+            raise ValueError("Invalid TOSA graph")
+
+    monkeypatch.setattr(tosa, "tosa_package", lambda _: Strict)
+    with pytest.raises(ToolchainError, match="refuses the graph: Invalid TOSA graph"):
+        run_tosa(_convolution(), {"input": np.zeros((1, 5, 5, 3), np.int8)})
 
 
 def test_a_missing_tool_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
