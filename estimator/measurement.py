@@ -19,7 +19,7 @@ from ..kernels.subgraph import Subgraph, subgraph_from_dict
 _TOOLCHAIN = {
     "targets": ("cost", "costing", "isa", "labelling", "program", "resolve", "spec", "timing"),
     "kernels": ("builder", "chain", "conv", "kernel", "ops", "pipeline", "search", "subgraph", "vector"),
-    "export": ("allocate", "graph", "lower", "overlap", "partition", "plan", "planned", "tiling"),
+    "export": ("allocate", "graph", "lower", "overlap", "overwrite", "partition", "plan", "planned", "tiling"),
     "estimator": ("boundary", "features", "physics", "runner", "traffic"),
 }
 TimeUnit: TypeAlias = Literal["cycles", "us"]

@@ -85,7 +85,7 @@ def _transfer_cycles(subgraph: Subgraph, buffer: Buffer, tiling: Tiling, spec: E
 
 def physics(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> Durations:
     """Durations by closed form, positive except for the tail of a step that stores nothing."""
-    if is_resident_conv(subgraph):
+    if is_resident_conv(subgraph, choice.tiling):
         alone = resident_conv(subgraph, choice.tiling, spec)
         ready = resident_conv(subgraph, choice.tiling, spec, ahead=True)
         return Durations(alone.ended, ready.ended, alone.ended - alone.loaded, 0.0)

@@ -74,7 +74,7 @@ def with_slots(choice: Candidate, subgraph: Subgraph, spec: EngineSpec, slots: i
 def _loads(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> _Loads:
     weights = [buffer for buffer in choice.buffers if buffer.role is Role.WEIGHTS]
     mapped = any(buffer.role is Role.INCOMING for buffer in choice.buffers)
-    once = len(subgraph.ops) > 1 or not subgraph.convs
+    once = len(subgraph.convs) != 1  # chains hold all weights, other operators their tables
     tiles = 1 if once else ceil_div(subgraph.ops[-1].output[2], choice.tiling.channels)
     return _Loads(
         tiles=tiles if weights else 0,

@@ -1,7 +1,8 @@
 """The memory plan: which maps stay in SRAM, which tiling each subgraph gets, and every address.
 
-1. Every map between subgraphs starts in SRAM. While some step cannot hold its maps and its smallest
-   workspace, the largest map that lives there moves to DRAM.
+1. Every map between subgraphs starts in SRAM. While some step cannot hold its maps and its smallest workspace, its
+   output overwrites its input with a lag (`overwrite.py`) or, where that does not help, the largest map that lives
+   there moves to DRAM.
 2. Each subgraph gets the fastest tiling that its step has room for.
 3. Weights load ahead and outgoing tiles drain late where that still fits (`overlap.py`), and blocks are placed.
 
@@ -10,17 +11,19 @@ All of it follows from shapes and the engine, never from weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ..common.errors import UnsupportedError
 from ..kernels.kernel import Role
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Memory, Subgraph
 from ..targets.spec import EngineSpec
-from .allocate import Block, allocate
+from .allocate import Block, Joined, allocate, live_bytes, widest
 from .graph import Graph
 from .overlap import Overlap, overlaps, with_slots
-from .partition import Group, in_place_operand, lifetimes, partition, resident_bytes, tilings
+from .overwrite import Lag, lags, may_lag
+from .partition import Group, in_place_operand, lifetimes, partition, tilings
 from .planned import Plan, PlannedStep, buffer_name
 from .tiling import choose
 
@@ -36,93 +39,140 @@ def plan(graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | None = None)
     """
     capacity = min(spec.sram_bytes, sram_limit_bytes or spec.sram_bytes)
     groups = partition(graph, spec, sram_bytes=capacity)
-    where = _place(graph, groups, spec, capacity)
-    room = 1.0
-    while True:
-        found = _try(graph, groups, where, spec, capacity, room)
-        if found is not None:
-            return found
-        room *= _SHRINK
-        if room < 0.2:  # fragmentation that smaller tiles do not cure: give up one more resident map
-            where, room = _spill(graph, groups, where, _fullest(graph, groups, where)), 1.0
+    return _Planner(graph, groups, spec, capacity).plan()
 
 
-def _place(graph: Graph, groups: Sequence[Group], spec: EngineSpec, capacity: int) -> dict[str, Memory]:
-    passed = dict.fromkeys(name for group in groups for name in (*group.reads, group.output))
-    where = dict.fromkeys(passed, Memory.SRAM)
-    where |= dict.fromkeys((*graph.inputs, *graph.outputs), Memory.HOST)
-    while True:
-        live = resident_bytes(graph, list(groups), where)
-        excess = [
-            live[step] + min(c.workspace_bytes for c in tilings(group, where, spec)) - capacity
-            for step, group in enumerate(groups)
-        ]
-        worst = max(range(len(groups)), key=lambda step: excess[step])
-        if excess[worst] <= 0:
-            return where
-        where = _spill(graph, groups, where, worst)
+@dataclass(frozen=True, slots=True)
+class _Maps:
+    """Where maps lie, and which steps let their output overwrite their input with a lag."""
+
+    where: dict[str, Memory]
+    lags: Mapping[int, Lag] = field(default_factory=dict)
 
 
-def _spill(graph: Graph, groups: Sequence[Group], where: dict[str, Memory], step: int) -> dict[str, Memory]:
-    """Moves the largest resident map that lives at `step` to DRAM."""
-    spans = lifetimes(graph, list(groups))
-    here = [n for n, (first, last) in spans.items() if where[n] is Memory.SRAM and first <= step <= last]
-    if not here:
-        raise UnsupportedError(
-            "the smallest tile does not fit into SRAM even with every map in DRAM",
-            where=f"node {groups[step].label!r}",
-            hint="it can run on the CPU instead",
-        )
-    largest = max(here, key=lambda name: (graph.tensors[name].size_bytes, name))
-    return {**where, largest: Memory.DRAM}
+class _Planner:
+    def __init__(self, graph: Graph, groups: Sequence[Group], spec: EngineSpec, capacity: int) -> None:
+        self.graph, self.groups, self.spec, self.capacity = graph, groups, spec, capacity
+        self.spans = lifetimes(graph, list(groups))
 
+    def plan(self) -> Plan:
+        passed = dict.fromkeys(name for group in self.groups for name in (*group.reads, group.output))
+        where = dict.fromkeys(passed, Memory.SRAM)
+        where |= dict.fromkeys((*self.graph.inputs, *self.graph.outputs), Memory.HOST)
+        maps, room = self._settle(_Maps(where)), 1.0
+        while True:
+            found = self._try(maps, room)
+            if found is not None:
+                return found
+            room *= _SHRINK
+            if room < 0.2:  # fragmentation that smaller tiles do not cure: give up one more resident map
+                maps, room = self._settle(self._spill(maps, self._fullest(maps))), 1.0
 
-def _fullest(graph: Graph, groups: Sequence[Group], where: dict[str, Memory]) -> int:
-    live = resident_bytes(graph, list(groups), where)
-    return max(range(len(live)), key=lambda step: live[step])
+    def _settle(self, maps: _Maps) -> _Maps:
+        """Lags and spills until every step holds its maps and its smallest workspace."""
+        while True:
+            excess = self._excess(maps)
+            worst = max(range(len(self.groups)), key=lambda step: excess[step])
+            if excess[worst] <= 0:
+                return maps
+            maps = self._lagged(maps, worst, excess[worst]) or self._spill(maps, worst)
 
+    def _excess(self, maps: _Maps) -> list[int]:
+        live = self._live(maps)
+        return [live[step] + self._least(maps, step) - self.capacity for step in range(len(self.groups))]
 
-def _try(
-    graph: Graph, groups: Sequence[Group], where: dict[str, Memory], spec: EngineSpec, capacity: int, room: float
-) -> Plan | None:
-    """A plan whose workspaces use at most `room` of what is free at their step, or None if it cannot be placed."""
-    live = resident_bytes(graph, list(groups), where)
-    chosen: list[Candidate] = []
-    for step, group in enumerate(groups):
-        fitting = [c for c in tilings(group, where, spec) if c.workspace_bytes <= (capacity - live[step]) * room]
-        if not fitting:
+    def _least(self, maps: _Maps, step: int) -> int:
+        return min(choice.workspace_bytes for choice in self._choices(maps, step))
+
+    def _choices(self, maps: _Maps, step: int) -> tuple[Candidate, ...]:
+        lag = maps.lags.get(step)
+        return (lag.choice,) if lag else tilings(self.groups[step], maps.where, self.spec)
+
+    def _lagged(self, maps: _Maps, step: int, excess: int) -> _Maps | None:
+        """The fastest lag with which the step fits, or the one that comes nearest; None where none helps."""
+        group = self.groups[step]
+        if step in maps.lags or not may_lag(group, step, self.spans, maps.where):
             return None
-        chosen.append(choose(group.subgraph(where), spec, tuple(fitting)))
-    used = [live[step] + choice.workspace_bytes for step, choice in enumerate(chosen)]
-    subgraphs = [group.subgraph(where) for group in groups]
-    blocks, aliases = _tensor_blocks(graph, groups, where)
-    for share in _OVERLAP_SHARES:
-        free = [max(0, int(capacity * share) - bytes_) for bytes_ in used]
-        found = overlaps(subgraphs, chosen, spec, free) if share else [Overlap()] * len(groups)
-        deep = [with_slots(c, s, spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
-        every = blocks + _buffer_blocks(deep, found)
-        addresses, peak = allocate(every) if every else ({}, 0)
-        if peak <= capacity:
-            addresses |= {name: addresses[root] for name, root in aliases.items()}
-            return Plan(_steps(groups, subgraphs, deep, found), where, addresses, peak)
-    return None
+        best, least = None, (excess, 0.0, 0)
+        for lag in lags(group.subgraph(maps.where), self.spec):
+            changed = replace(maps, lags={**maps.lags, step: lag})
+            layout = self._layout(changed)
+            held = live_bytes(*layout, steps=len(self.groups))[step] + lag.choice.workspace_bytes
+            over = max(held, width := widest(*layout)) - self.capacity
+            key = (max(0, over), lag.choice.estimate.cycles, width)
+            if over < excess and key < least:
+                best, least = changed, key
+        return best
 
+    def _spill(self, maps: _Maps, step: int) -> _Maps:
+        """Moves the largest resident map that lives at `step` to DRAM; lags are found anew."""
+        where = maps.where
+        here = [n for n, (first, last) in self.spans.items() if where[n] is Memory.SRAM and first <= step <= last]
+        if not here:
+            raise UnsupportedError(
+                "the smallest tile does not fit into SRAM even with every map in DRAM",
+                where=f"node {self.groups[step].label!r}",
+                hint="it can run on the CPU instead",
+            )
+        largest = max(here, key=lambda name: (self.graph.tensors[name].size_bytes, name))
+        return _Maps({**where, largest: Memory.DRAM})
 
-def _tensor_blocks(
-    graph: Graph, groups: Sequence[Group], where: dict[str, Memory]
-) -> tuple[list[Block], dict[str, str]]:
-    """One block for each resident map, or for each run of maps that replace each other in place."""
-    spans = lifetimes(graph, list(groups))
-    root: dict[str, str] = {}
-    ends: dict[str, int] = {}
-    for step, group in enumerate(groups):
-        for name in (*group.reads, group.output):
-            if where[name] is Memory.SRAM and name not in root:
-                operand = in_place_operand(group, step, spans, where) if name == group.output else None
-                root[name] = root[operand] if operand else name
-                ends[root[name]] = max(ends.get(root[name], 0), spans[name][1])
-    blocks = [Block(n, graph.tensors[n].size_bytes, spans[n][0], ends[n]) for n, r in root.items() if n == r]
-    return blocks, {name: r for name, r in root.items() if name != r}
+    def _fullest(self, maps: _Maps) -> int:
+        live = self._live(maps)
+        return max(range(len(live)), key=lambda step: live[step])
+
+    def _live(self, maps: _Maps) -> list[int]:
+        return live_bytes(*self._layout(maps), steps=len(self.groups))
+
+    def _layout(self, maps: _Maps) -> tuple[list[Block], Joined]:
+        """One block for each resident map; those that overwrite each other are joined."""
+        blocks: dict[str, Block] = {}
+        joined: dict[str, tuple[str, int]] = {}
+        for step, group in enumerate(self.groups):
+            for name in (*group.reads, group.output):
+                if maps.where[name] is not Memory.SRAM or name in blocks:
+                    continue
+                blocks[name] = Block(name, self.graph.tensors[name].size_bytes, *self.spans[name])
+                if name == group.output and (under := self._underneath(maps, step)):
+                    root, offset = joined.get(under[0], (under[0], 0))
+                    joined[name] = root, offset + under[1]
+        return list(blocks.values()), joined
+
+    def _underneath(self, maps: _Maps, step: int) -> tuple[str, int] | None:
+        """The map that the output of `step` overwrites, and how far from its address the output begins."""
+        group = self.groups[step]
+        if lag := maps.lags.get(step):
+            return group.input, lag.shift
+        operand = in_place_operand(group, step, self.spans, maps.where)
+        return (operand, 0) if operand else None
+
+    def _try(self, maps: _Maps, room: float) -> Plan | None:
+        """A plan whose workspaces use at most `room` of what is free at their step, or None if it cannot be placed."""
+        live = self._live(maps)
+        subgraphs = [group.subgraph(maps.where) for group in self.groups]
+        chosen: list[Candidate] = []
+        for step, subgraph in enumerate(subgraphs):
+            limit = (self.capacity - live[step]) * room
+            fitting = [c for c in self._choices(maps, step) if c.workspace_bytes <= limit]
+            if not fitting:
+                return None
+            chosen.append(choose(subgraph, self.spec, tuple(fitting)))
+        return self._overlapped(maps, subgraphs, chosen, live)
+
+    def _overlapped(
+        self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], live: Sequence[int]
+    ) -> Plan | None:
+        """The plan with as much overlap as can be placed."""
+        blocks, joined = self._layout(maps)
+        for share in _OVERLAP_SHARES:
+            limit = int(self.capacity * share)
+            free = [max(0, limit - held - c.workspace_bytes) for held, c in zip(live, chosen, strict=True)]
+            found = overlaps(subgraphs, chosen, self.spec, free) if share else [Overlap()] * len(chosen)
+            deep = [with_slots(c, s, self.spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
+            addresses, peak = allocate([*blocks, *_buffer_blocks(deep, found)], joined, goal=self.capacity)
+            if peak <= self.capacity:
+                return Plan(_steps(self.groups, subgraphs, deep, found), maps.where, addresses, peak)
+        return None
 
 
 def _buffer_blocks(chosen: Sequence[Candidate], found: Sequence[Overlap]) -> list[Block]:

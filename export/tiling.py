@@ -34,7 +34,7 @@ def _settle(subgraph: Subgraph, spec: EngineSpec, shortlist: tuple[Candidate, ..
 
 def isolated_cycles(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) -> int:
     """What the timing model says of the subgraph alone; by recurrence where that gives the same number sooner."""
-    if is_resident_conv(subgraph):
+    if is_resident_conv(subgraph, choice.tiling):
         span = resident_conv(subgraph, choice.tiling, spec)
         return ceil(max(span.ended, span.loaded))
     return simulate(compile_subgraph(subgraph, spec, choice)).cycles

@@ -126,7 +126,7 @@ class ConvKernel:
 
     def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
         p = _plan(subgraph, tiling)
-        emitter = _ConvEmitter(builder, p, operands)
+        emitter = _ConvEmitter(builder, p, operands, tiling)
         buffers = self.buffers(subgraph, builder.spec, tiling)
         emitter.open(buffers, Role.WEIGHTS)
         resident = emitter.load_weights(Value()) if p.channel_tiles == 1 else None
@@ -165,8 +165,8 @@ class ConvKernel:
 class _ConvEmitter:
     """Emits the tiles of one convolution; knows where each operand is."""
 
-    def __init__(self, builder: Builder, plan: _Plan, operands: Operands) -> None:
-        self.b, self.p, self.o = builder, plan, operands
+    def __init__(self, builder: Builder, plan: _Plan, operands: Operands, tiling: Tiling) -> None:
+        self.b, self.p, self.o, self.tiling = builder, plan, operands, tiling
         self.rings: dict[str, Ring] = {}
         self.pitch = record_pitch(plan.conv)
 
@@ -200,7 +200,7 @@ class _ConvEmitter:
 
     def tile(self, weights: Value, source: dict[str, Value | int], r: Value, c: Value) -> None:
         p, o = self.p, self.o
-        row, channel = r * p.rows, c * p.channels
+        row, channel = self.tiling.first_row(r, p.conv.output[0]), c * p.channels
         target, slot = self._target(row, channel)
         fields = {
             **source, **map_size(p.conv.input, o.input.zero_point), **window_fields(p.conv),

@@ -26,12 +26,20 @@ class Tiling:
     `rows` output rows and `channels` output channels per tile; `weights_outer` keeps a weight tile
     while all row tiles pass by (otherwise a row tile stays while all weight tiles pass by). SRAM holds up to
     `slots` weight tiles at once: two let one load while the other is used, more let loads run further ahead.
+    `bottom_up` takes row tiles from the last to the first (maps in SRAM only).
     """
 
     rows: int
     channels: int
     weights_outer: bool = True
     slots: int = 2
+    bottom_up: bool = False
+
+    def first_row(self, tile: Value, height: int) -> Value:
+        """First output row of a row tile, given its number in execution order."""
+        if not self.bottom_up:
+            return tile * self.rows
+        return tile * -self.rows + (ceil_div(height, self.rows) - 1) * self.rows
 
 
 class Role(StrEnum):

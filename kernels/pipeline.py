@@ -14,7 +14,7 @@ from ..targets.cost import conv_work, dma_work
 from ..targets.spec import EngineSpec
 from .kernel import Tiling, record_pitch
 from .ops import Conv2d
-from .subgraph import Memory, Subgraph
+from .subgraph import Subgraph
 
 _SYNC = 1  # cycles of WAIT and of SIGNAL
 
@@ -27,10 +27,10 @@ class Span:
     loaded: float
 
 
-def is_resident_conv(subgraph: Subgraph) -> bool:
-    """True for the subgraphs that `resident_conv` covers: one convolution, every map in SRAM."""
-    maps = (subgraph.input, subgraph.output, subgraph.second or Memory.SRAM)
-    return len(subgraph.ops) == 1 and bool(subgraph.convs) and all(memory is Memory.SRAM for memory in maps)
+def is_resident_conv(subgraph: Subgraph, tiling: Tiling) -> bool:
+    """True for what `resident_conv` covers: one convolution, every map in SRAM, all rows at once."""
+    whole = len(subgraph.convs) == len(subgraph.ops) == 1 and tiling.rows >= subgraph.ops[0].output[0]
+    return whole and not subgraph.streams
 
 
 @lru_cache(maxsize=200_000)

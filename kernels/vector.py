@@ -81,7 +81,7 @@ class VectorKernel:
         }
         height, _, channels = subgraph.ops[0].output
         with builder.loop(ceil_div(height, tiling.rows)) as r, builder.loop(ceil_div(channels, tiling.channels)) as c:
-            _emit_tile(builder, subgraph, tiling, operands, rings, (r * tiling.rows, c * tiling.channels))
+            _emit_tile(builder, subgraph, tiling, operands, rings, (tiling.first_row(r, height), c * tiling.channels))
 
 
 def _emit_tile(
