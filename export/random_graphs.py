@@ -17,6 +17,9 @@ from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..targets.spec import EngineSpec
 from .graph import ConvConstants, Graph, Node, Quantisation, Tensor
 
+_FILLING = (1.0, 0.1, 8.0, 1e-3, 1e5)  # of the output scale: in range, saturated, narrow, all extremes, all zero
+_FILLING_ODDS = (0.7, 0.12, 0.12, 0.03, 0.03)
+
 
 @dataclass(slots=True)
 class GraphBuilder:
@@ -37,8 +40,7 @@ class GraphBuilder:
 
     def add_node(self, op: Op, *inputs: str) -> str:
         name = f"{type(op).__name__.lower()}{len(self.nodes)}"
-        saturation = float(self.rng.choice([1, 1, 1, 1, 0.1, 8]))
-        scale = self._output_scale(name, op, inputs) * saturation
+        scale = self._output_scale(name, op, inputs) * float(self.rng.choice(_FILLING, p=_FILLING_ODDS))
         output = self.tensor(f"{name}:0", op.output, scale)
         if isinstance(op, Pool2d) and op.maximum:
             self.tensors[output] = replace(self.tensors[output], quantisation=self.tensors[inputs[0]].quantisation)
@@ -48,7 +50,7 @@ class GraphBuilder:
         return output
 
     def _output_scale(self, name: str, op: Op, inputs: tuple[str, ...]) -> float:
-        source = self.tensors[inputs[0]].quantisation.scale
+        source = max(self.tensors[name].quantisation.scale for name in inputs)
         if not isinstance(op, Conv2d):
             return source * float(self.rng.uniform(0.5, 2.0))
         depth = 1 if op.depthwise else op.input[2]
