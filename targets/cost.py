@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .isa import Opcode
 from .spec import EngineSpec
 
 
@@ -65,10 +66,28 @@ def conv_work(
     )
 
 
-def vector_work(spec: EngineSpec, outputs: int, reads_per_output: int) -> Work:
+def vector_work(spec: EngineSpec, outputs: int, reads_per_output: float) -> Work:
     """Work of a vector instruction that reads `reads_per_output` elements for each of its `outputs`."""
     touched = outputs * max(1, reads_per_output)
     return Work(vector=touched / spec.vector_lanes, sram=(touched + outputs) / spec.sram_bytes_per_cycle)
+
+
+def passes(spec: EngineSpec, opcode: Opcode) -> float:
+    """How often the vector unit goes over the operands of an operator."""
+    match opcode:
+        case Opcode.TABLE:
+            return spec.table_passes
+        case Opcode.SOFTMAX:
+            return spec.softmax_passes
+        case Opcode.NORM:
+            return spec.norm_passes
+        case _:
+            return 1.0
+
+
+def resize_reads(*, bilinear: bool) -> int:
+    """Elements read for each output of a RESIZE."""
+    return 4 if bilinear else 1
 
 
 def dma_work(spec: EngineSpec, runs: int, run_bytes: int, sram_beats: int) -> Work:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from ..common.errors import ProgramFault
-from .cost import Work, conv_work, dma_work, vector_work
-from .isa import FIELDS, ConvMode, Instruction, Opcode
+from .cost import Work, conv_work, dma_work, passes, resize_reads, vector_work
+from .isa import CONTROL, FIELDS, UNIT_OPCODES, ConvMode, Instruction, Opcode, ResizeMode, Unit
 from .ranges import check_fields
 from .resolve import POSITION, clipped, field_values, transfer_range
 from .spec import EngineSpec
@@ -111,17 +112,31 @@ def _conv_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int
 
 
 def _vector_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
-    kernel = _positions(opcode, "kernel_h", "kernel_w") if opcode is Opcode.POOL else ()
-    fixed_reads = 2 if opcode is Opcode.ADD else 1
+    reads = _reads(opcode)
 
     def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
         rows, cols, channels = extents
-        reads = v[kernel[0]] * v[kernel[1]] if kernel else fixed_reads
         outputs = rows * cols * channels
-        work = vector_work(spec, outputs, reads)
-        return Cost(work, work.cycles, vector_elements=outputs * reads)
+        per_output = reads(v) * passes(spec, opcode)
+        work = vector_work(spec, outputs, per_output)
+        return Cost(work, work.cycles, vector_elements=ceil(outputs * per_output))
 
     return cost
+
+
+def _reads(opcode: Opcode) -> Callable[[Sequence[int]], int]:
+    """Elements read for each output, from the fields."""
+    if opcode is Opcode.POOL:
+        kernel_h, kernel_w = _positions(opcode, "kernel_h", "kernel_w")
+        return lambda v: v[kernel_h] * v[kernel_w]
+    if opcode is Opcode.REDUCE:
+        (count,) = _positions(opcode, "channels_in")
+        return lambda v: v[count]
+    if opcode is Opcode.RESIZE:
+        (mode,) = _positions(opcode, "mode")
+        return lambda v: resize_reads(bilinear=v[mode] == ResizeMode.BILINEAR)
+    operands = 2 if opcode in (Opcode.ADD, Opcode.MUL) else 1
+    return lambda _: operands
 
 
 def _dma_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
@@ -164,6 +179,6 @@ def sync_values(instruction: Instruction, counters: Sequence[int], semaphores: i
 
 
 _DMA, _CONV = (Opcode.LOAD, Opcode.STORE), (Opcode.CONV, Opcode.CONV_ADD)
-_VECTOR = (Opcode.POOL, Opcode.ADD, Opcode.REQUANTISE)
+_VECTOR = tuple(sorted(UNIT_OPCODES[Unit.VECTOR] - CONTROL))
 _EXTENTS = {o: _dma_extents(o) for o in _DMA} | {o: _compute_extents(o) for o in (*_CONV, *_VECTOR)}
 _COSTS = {o: _dma_cost(o) for o in _DMA} | {o: _conv_cost(o) for o in _CONV} | {o: _vector_cost(o) for o in _VECTOR}

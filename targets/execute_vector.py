@@ -1,4 +1,4 @@
-"""ADD, POOL and REQUANTISE, for all runs at once."""
+"""The vector unit: ADD, POOL and REQUANTISE here, the others in `execute_function.py`; for all runs at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import ProgramFault
 from .execute_conv import add, blocks
+from .execute_function import execute_function
 from .isa import Opcode, PoolMode
 from .memory import Memory
 from .numerics import Stage, requantise_int8
@@ -17,6 +18,8 @@ from .views import Extent, View, Window, check_target, output_extent, read_windo
 
 def execute_vector(sram: Memory, opcode: Opcode, f: Mapping[str, int]) -> int:
     """Runs one instruction; returns the input elements that it touches per run."""
+    if opcode not in (Opcode.POOL, Opcode.ADD, Opcode.REQUANTISE):
+        return execute_function(sram, opcode, f)
     out = output_extent(f)
     if out.elements == 0:
         return 0

@@ -28,7 +28,8 @@ with scale32 and single rounding: (v × multiplier + 2^(shift−1)) >> shift, 2 
 
 **Faults.** No meaning is given to, and emulation stops at: an access outside of SRAM or DRAM, a STORE to the
 constants; a row before row0, a channel before chan0, more rows than `wrap`; two output elements in
-one byte; an output of CONV or POOL that overlaps its input; a maximum over padding alone; an accumulator or
+one byte; an output that overlaps its input, save for ADD, REQUANTISE, TABLE and MUL; statistics or shares over more
+than 2^16 elements; a maximum over padding alone; an accumulator or
 RESCALE result beyond int32, a multiplier below 1; a semaphore above 2^16; units that all wait. LOOP has no steps.
 """
 
@@ -64,6 +65,12 @@ class Opcode(IntEnum):
     POOL = 48
     ADD = 49
     REQUANTISE = 50
+    TABLE = 51  # any function of one int8 element
+    MUL = 52
+    SOFTMAX = 53
+    NORM = 54  # layer and group normalisation
+    REDUCE = 55  # sum or maximum over channels
+    RESIZE = 56
 
 
 class ConvMode(IntEnum):
@@ -76,6 +83,25 @@ class PoolMode(IntEnum):
 
     MAX = 0
     SUM = 1
+
+
+class SoftmaxMode(IntEnum):
+    """MASKED takes no part of a sum and gives 0 where a logit is the least value of its type."""
+
+    PLAIN = 0
+    MASKED = 1
+
+
+class NormMode(IntEnum):
+    """Over what the statistics of a group of channels go: each position alone, or all covered positions."""
+
+    POSITION = 0
+    MAP = 1
+
+
+class ResizeMode(IntEnum):
+    NEAREST = 0
+    BILINEAR = 1
 
 
 _DMA = (
@@ -91,6 +117,7 @@ _RANGE = ("row_start", "row_count", "row_limit", "col_count", "chan_start", "cha
 _WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w")
 _SECOND = ("b_addr", "b_pitch_h", "b_pitch_w", "b_row0", "b_wrap", "b_chan0", "b_zp")
 _ADD = ("a_multiplier", "a_shift", "b_multiplier", "b_shift", "sum_multiplier", "sum_shift")
+_SCALES = ("scale_h_n", "scale_h_d", "offset_h", "scale_w_n", "scale_w_d", "offset_w")
 _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0", "record_pitch") + _RANGE + _OUT
 
 # LOAD/STORE  bytes at dram_addr + Σ (origin_d + i_d) × dram_stride_d (origin3 = 0) and
@@ -105,6 +132,25 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 # POOL        MAX: clamp(max(x)) and, when multiplier != 0, RESCALE(max − in_zp) + out_zp before the clamp.
 #             SUM: clamp(RESCALE(Σ (x − in_zp)) + out_zp).
 # REQUANTISE  out = clamp(RESCALE(x − in_zp) + out_zp).
+# TABLE       out = clamp(table[x + 128]), 256 entries of the output's type at table_addr.
+# MUL         out = clamp(RESCALE((a − in_zp) × (b − b_zp)) + out_zp); pitches 0 of b broadcast it.
+# SOFTMAX     over the covered channels of each row and column: d = max − x, and with two tables of 256 int16 at
+#             table_addr (coarse, then fine) e = (coarse[d >> 8] × fine[d & 255] + 2^14) >> 15, s = Σ e,
+#             p = (e × 2^15 + (s >> 1)) // s, out = clamp(RESCALE(p) + out_zp). MASKED: a logit that is the least
+#             value of its type has e = 0; where s = 0, p = 0.
+# NORM        over the n elements x of each group of `group` channels (and of all covered positions in MAP mode):
+#             S = Σ x, D = n × Σ x² − S² + eps_high × 2^31 + eps_low, R = ⌊√⌊D × 4^t⌋⌋ with the one t for which
+#             2^60 <= D × 4^t < 2^62, I = (2^61 + (R >> 1)) // R; y = ((n × x − S) × I + 2^(40 − t)) >> (41 − t), and
+#             0 where D = 0: 20 fraction bits. Then with the record of channel k, three int32 (bias, multiplier of any
+#             sign, shift) at params_addr + 12 × (k − params_chan0):
+#             out = clamp(((RESCALE(y) + bias + 2^7) >> 8) + out_zp).
+# REDUCE      over in[r, c, k × channels_in + i], i < channels_in. MAX as POOL; SUM:
+#             out = clamp(RESCALE(Σ (x − in_zp)) + out_zp).
+# RESIZE      as TOSA 1.0 RESIZE: y = r × scale_h_d + offset_h, row y // scale_h_n, fraction y mod scale_h_n of
+#             scale_h_n, columns alike, rows and columns clamped to the map. NEAREST: the element (fraction × 2 >=
+#             scale_n takes the next one), clamped, and rescaled as by POOL when multiplier != 0. BILINEAR:
+#             clamp(RESCALE(Σ over the four neighbours of (x − in_zp) × weights) + out_zp), weights summing to
+#             scale_h_n × scale_w_n.
 FIELDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.LOOP: ("count",),
     Opcode.END: (),
@@ -117,12 +163,24 @@ FIELDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.POOL: _IN + _WINDOW + ("mode", "multiplier", "shift") + _RANGE + _OUT,
     Opcode.ADD: _IN + _SECOND + _ADD + _RANGE + _OUT,
     Opcode.REQUANTISE: (*_IN, "multiplier", "shift", *_RANGE, *_OUT),
+    Opcode.TABLE: (*_IN, "table_addr", *_RANGE, *_OUT),
+    Opcode.MUL: (*_IN, *_SECOND, "multiplier", "shift", *_RANGE, *_OUT),
+    Opcode.SOFTMAX: (*_IN, "mode", "table_addr", "multiplier", "shift", *_RANGE, *_OUT),
+    Opcode.NORM: (*_IN, "mode", "group", "params_addr", "params_chan0", "eps_high", "eps_low", *_RANGE, *_OUT),
+    Opcode.REDUCE: (*_IN, "mode", "channels_in", "multiplier", "shift", *_RANGE, *_OUT),
+    Opcode.RESIZE: (*_IN, "mode", *_SCALES, "multiplier", "shift", *_RANGE, *_OUT),
 }
+_VECTOR = frozenset(
+    {
+        Opcode.POOL, Opcode.ADD, Opcode.REQUANTISE, Opcode.TABLE, Opcode.MUL, Opcode.SOFTMAX, Opcode.NORM,
+        Opcode.REDUCE, Opcode.RESIZE,
+    }
+)  # fmt: skip
 CONTROL = frozenset({Opcode.LOOP, Opcode.END, Opcode.WAIT, Opcode.SIGNAL})
 UNIT_OPCODES: dict[Unit, frozenset[Opcode]] = {
     Unit.DMA_IN: CONTROL | {Opcode.LOAD},
     Unit.ARRAY: CONTROL | {Opcode.CONV, Opcode.CONV_ADD},
-    Unit.VECTOR: CONTROL | {Opcode.POOL, Opcode.ADD, Opcode.REQUANTISE},
+    Unit.VECTOR: CONTROL | _VECTOR,
     Unit.DMA_OUT: CONTROL | {Opcode.STORE},
 }
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..common.errors import ProgramFault
-from .isa import FIELDS, Opcode, PoolMode
+from .isa import FIELDS, Opcode, PoolMode, ResizeMode
 from .validate import INT32_MAX
 
 MAX_KERNEL = 2**16
+MAX_GROUP = 2**16  # elements that a softmax or a normalisation goes over
+MAX_RESIZE = 2**11  # numerator of a RESIZE scale (TOSA 1.0, level 8K)
 MAX_SEMAPHORE = 2**16  # what a semaphore can count to
 _COUNT = (0, INT32_MAX)
 _INT8 = (-128, 127)
@@ -25,17 +27,23 @@ _RANGES: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("multiplier", "a_multiplier", "b_multiplier", "sum_multiplier"), _POSITIVE),
     **dict.fromkeys(("shift", "a_shift", "b_shift", "sum_shift"), (2, 62)),
     "mode": (0, 1),
+    "group": (1, MAX_GROUP),
+    **dict.fromkeys(("eps_high", "eps_low"), _COUNT),
+    **dict.fromkeys(("scale_h_n", "scale_w_n"), (1, MAX_RESIZE)),
+    **dict.fromkeys(("scale_h_d", "scale_w_d"), (1, 16 * MAX_RESIZE)),
+    **dict.fromkeys(("offset_h", "offset_w"), (-MAX_RESIZE, 16 * MAX_RESIZE)),
 }
 _CHECKED = {
     opcode: tuple((i, *_RANGES[name]) for i, name in enumerate(names) if name in _RANGES)
     for opcode, names in FIELDS.items()
 }
+_MAY_KEEP_SCALE = {Opcode.POOL: PoolMode.MAX, Opcode.REDUCE: PoolMode.MAX, Opcode.RESIZE: ResizeMode.NEAREST}
 _ORDERED = (("act_min", "act_max"), ("conv_min", "conv_max"))
 
 
 def check_fields(opcode: Opcode, values: Sequence[int]) -> None:
     """Raises `ProgramFault` naming the field when a value has no meaning (negative count, shift 63, ...)."""
-    unscaled = opcode is Opcode.POOL and _is_plain_maximum(values)
+    unscaled = opcode in _MAY_KEEP_SCALE and _keeps_scale(opcode, values)
     for position, low, high in _CHECKED[opcode]:
         if low <= values[position] <= high:
             continue
@@ -49,10 +57,10 @@ def check_fields(opcode: Opcode, values: Sequence[int]) -> None:
             raise ProgramFault(f"{low_name} exceeds {high_name} in {opcode.name}")
 
 
-def _is_plain_maximum(values: Sequence[int]) -> bool:
-    """A maximum without RESCALE has multiplier 0 and any shift."""
-    names = FIELDS[Opcode.POOL]
-    return values[names.index("mode")] == PoolMode.MAX and values[names.index("multiplier")] == 0
+def _keeps_scale(opcode: Opcode, values: Sequence[int]) -> bool:
+    """A maximum or a nearest neighbour without RESCALE has multiplier 0 and any shift."""
+    names = FIELDS[opcode]
+    return values[names.index("mode")] == _MAY_KEEP_SCALE[opcode] and values[names.index("multiplier")] == 0
 
 
 def legal_range(field: str) -> tuple[int, int] | None:

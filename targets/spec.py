@@ -33,7 +33,12 @@ _SECTIONS: dict[str, dict[str, str]] = {
     },
     "rates": {"int8": "int8_rate", "int8x16": "int8x16_rate", "bf16": "bf16_rate"},
     "output": {"elements_per_cycle": "output_elements_per_cycle"},
-    "vector": {"lanes": "vector_lanes"},
+    "vector": {
+        "lanes": "vector_lanes",
+        "table_passes": "table_passes",
+        "softmax_passes": "softmax_passes",
+        "norm_passes": "norm_passes",
+    },
     "memory": {
         "sram_bytes": "sram_bytes",
         "sram_banks": "sram_banks",
@@ -71,6 +76,9 @@ class EngineSpec:
     int8_rate: float = 1.0
     int8x16_rate: float = 0.5
     bf16_rate: float = 0.25
+    table_passes: float = 1.0  # of the vector unit over its operands; 1 for operators not named here
+    softmax_passes: float = 3.0  # maximum, sum of exponentials, division
+    norm_passes: float = 2.0  # statistics, scaling
     sram_banks: int = 1
     dram_latency_cycles: int = 64
     dram_burst_bytes: int = 64
