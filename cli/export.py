@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..common.errors import ConfigError
+from ..common.optimise import Optimise
 from ..common.units import format_bytes, format_us
 from .command import command
 from .model_argument import Model, ModelKind, resolve
@@ -17,6 +19,7 @@ from .options import (
     BudgetOption,
     InputShapeOption,
     ModelArgument,
+    OptimiseOption,
     TargetOption,
     TaskOption,
     hardware_budget,
@@ -61,6 +64,7 @@ def export(
     architecture: ArchitectureOption = None,
     task: TaskOption = "",
     input_shape: InputShapeOption = "",
+    optimise: OptimiseOption = Optimise.LATENCY,
     tosa: Annotated[
         Path | None,
         typer.Option(
@@ -71,6 +75,7 @@ def export(
     ] = None,
 ) -> int:
     """Export a network to a package for a target, verifying every stage on the way."""
+    from ..export.compiler import compile_graph
     from ..export.package import write_package
     from ..export.pipeline import export_model
     from .model_profile import target_of
@@ -92,6 +97,7 @@ def export(
         budget=limits if limits.limits() else None,
         preprocessing=parts.preprocessing,
         provenance=parts.provenance,
+        compile_with=partial(compile_graph, optimise=optimise),
         on_stage=output.stages("export"),
     )
     path = file or Path(f"{found.name}.lanefit")

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..common.errors import ConfigError, PackageError
+from ..common.optimise import Optimise
 from .model_argument import Model, ModelKind
 from .output import Output
 
@@ -31,14 +32,20 @@ def target_of(model: Model, target: str) -> EngineSpec:
 
 
 def profile_of(
-    output: Output, model: Model, spec: EngineSpec, *, input_shape: Shape | None, sram_limit_bytes: int | None
+    output: Output,
+    model: Model,
+    spec: EngineSpec,
+    *,
+    input_shape: Shape | None,
+    sram_limit_bytes: int | None,
+    optimise: Optimise = Optimise.LATENCY,
 ) -> Profile:
     """Compiles the model for `spec` and times it. The values of weights and scales do not influence either."""
     from ..export.compiler import compile_graph
     from ..export.pipeline import build
     from ..export.profiling import Profile
 
-    compile_with = partial(compile_graph, sram_limit_bytes=sram_limit_bytes)
+    compile_with = partial(compile_graph, sram_limit_bytes=sram_limit_bytes, optimise=optimise)
     if model.kind is ModelKind.ARCHITECTURE:
         from ..export.blank import with_zero_weights
         from ..nas.bridge import to_graph

@@ -9,6 +9,7 @@ import typer
 
 from ..common.budget import Budget
 from ..common.errors import ConfigError
+from ..common.optimise import Optimise
 
 TargetOption = Annotated[
     str,
@@ -51,6 +52,13 @@ SramLimitOption = Annotated[
         metavar="SIZE",
         help="Let the memory plan use no more SRAM than this, e.g. 256KiB.",
         show_default=False,
+    ),
+]
+OptimiseOption = Annotated[
+    Optimise,
+    typer.Option(
+        "--optimise",
+        help="Few cycles, or the least SRAM that costs at most 5 % more of them.",
     ),
 ]
 ModelArgument = Annotated[

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from ..common.errors import ConfigError
+from ..common.optimise import Optimise
 from .command import command
 from .options import (
     ArchitectureOption,
     BudgetOption,
     InputShapeOption,
     ModelArgument,
+    OptimiseOption,
     SramLimitOption,
     TargetOption,
     TaskOption,
@@ -31,6 +34,7 @@ def profile(
     architecture: ArchitectureOption = None,
     task: TaskOption = "",
     sram_limit: SramLimitOption = "",
+    optimise: OptimiseOption = Optimise.LATENCY,
     input_shape: InputShapeOption = "",
     trace: Annotated[
         Path | None,
@@ -53,12 +57,18 @@ def profile(
     limit_bytes = parse_bytes(sram_limit, where="--sram-limit") if sram_limit else None
     found = resolve(model, architecture=architecture, task=task)
     spec = target_of(found, target)
+    if predicted and optimise is not Optimise.LATENCY:
+        raise ConfigError(
+            f"the estimator knows plans for latency, not for {optimise}",
+            where="--optimise",
+            hint="leave --predicted out: compiling takes seconds",
+        )
     if predicted:
         from .prediction import predict
 
         return predict(output, found, spec, limits)
     shape = parse_shape(input_shape)
-    result = profile_of(output, found, spec, input_shape=shape, sram_limit_bytes=limit_bytes)
+    result = profile_of(output, found, spec, input_shape=shape, sram_limit_bytes=limit_bytes, optimise=optimise)
     verdict = result.judge(limits)
     if trace is not None:
         from ..common.files import write_json

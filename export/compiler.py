@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
+from ..common.optimise import Optimise
 from ..common.units import cycles_to_us
 from ..kernels.bounds import array_bound, compute_bound, input_bytes, step_bound
 from ..kernels.subgraph import Memory
@@ -79,14 +80,16 @@ class Compiled:
         return network_lower_bound(self.plan, self.program.spec)
 
 
-def compile_graph(graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | None = None) -> Compiled:
+def compile_graph(
+    graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | None = None, optimise: Optimise = Optimise.LATENCY
+) -> Compiled:
     """Compiles one region.
 
     Raises:
         UnsupportedError: `where` names the node that has no tiling on this engine.
         ModelError: the graph has shapes but no weights.
     """
-    planned = plan(graph, spec, sram_limit_bytes=sram_limit_bytes)
+    planned = plan(graph, spec, sram_limit_bytes=sram_limit_bytes, optimise=optimise)
     program = lower(graph, planned, spec)
     timing = simulate(program)
     labels = {item.label: item for item in timing.labels}

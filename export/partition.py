@@ -11,10 +11,12 @@ pieces. Two rules:
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from ..common.errors import UnsupportedError
+from ..kernels.chain import stages
 from ..kernels.ops import Add, Conv2d, Op, Requantise
 from ..kernels.search import Candidate, candidates
 from ..kernels.subgraph import Memory, Subgraph
@@ -63,13 +65,14 @@ class Group:
 def partition(graph: Graph, spec: EngineSpec, *, sram_bytes: int | None = None) -> tuple[Group, ...]:
     """The groups in execution order; together they hold every node once. `sram_bytes` may be less than the engine's."""
     capacity = sram_bytes or spec.sram_bytes
-    groups = _fuse_additions(graph)
+    groups = fuse_additions(graph)
     crowded = _crowded(graph, groups, spec, capacity)
     return tuple(_fuse_chains(graph, groups, crowded, spec, capacity))
 
 
-def _fuse_additions(graph: Graph) -> list[Group]:
-    uses = _use_counts(graph)
+def fuse_additions(graph: Graph) -> list[Group]:
+    """Every node in a group of its own, except that additions join the convolution that feeds them."""
+    uses = use_counts(graph)
     order = {node.output: i for i, node in enumerate(graph.nodes)}
     producers = {node.output: node for node in graph.nodes}
     taken: dict[str, Group] = {}
@@ -106,13 +109,13 @@ def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec, capacity: int)
 
 
 def _fuse_chains(graph: Graph, groups: list[Group], crowded: set[int], spec: EngineSpec, capacity: int) -> list[Group]:
-    uses = _use_counts(graph)
+    uses = use_counts(graph)
     found: list[Group] = []
     step = 0
     while step < len(groups):
         length = next((n for n in (3, 2) if _is_bottleneck(groups[step : step + n], n, uses)), 1)
         if length > 1 and any(step + k in crowded for k in range(length)):
-            joined = _join(groups[step : step + length])
+            joined = join(groups[step : step + length])
             if _runs(joined, spec, capacity):
                 found.append(joined)
                 step += length
@@ -138,7 +141,8 @@ def _is_bottleneck(groups: list[Group], length: int, uses: dict[str, int]) -> bo
     return projects and widens and depthwise in ([False, True, False], [False, False], [True, False])
 
 
-def _join(groups: list[Group]) -> Group:
+def join(groups: Sequence[Group]) -> Group:
+    """One group of groups that follow each other."""
     return Group(tuple(node for group in groups for node in group.nodes), groups[-1].second)
 
 
@@ -162,7 +166,7 @@ def tilings(group: Group, where: dict[str, Memory], spec: EngineSpec) -> tuple[C
         ) from error
 
 
-def _use_counts(graph: Graph) -> dict[str, int]:
+def use_counts(graph: Graph) -> dict[str, int]:
     """How often each tensor is read; a graph output counts as one reader more."""
     uses: dict[str, int] = defaultdict(int)
     for node in graph.nodes:
@@ -218,7 +222,11 @@ def in_place_operand(
         names = list(group.reads)
     for name in names:
         reread = isinstance(first, Conv2d) and name == group.input
-        streams = len(group.ops) > 1 and isinstance(first, Conv2d) and first.window.taps == 1
-        if where[name] is Memory.SRAM and spans[name][1] == step and (not reread or streams):
+        if where[name] is Memory.SRAM and spans[name][1] == step and (not reread or _runs_ahead(group.ops)):
             return name
     return None
+
+
+def _runs_ahead(ops: Sequence[Op]) -> bool:
+    convs = [op for op in ops if isinstance(op, Conv2d)]
+    return len(convs) > 1 and stages(convs, 1)[0].first_input_row >= 0

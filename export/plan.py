@@ -15,30 +15,46 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..common.errors import UnsupportedError
+from ..common.optimise import Optimise
 from ..kernels.kernel import Role
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Memory, Subgraph
 from ..targets.spec import EngineSpec
 from .allocate import Block, Joined, allocate, live_bytes, widest
+from .cascade import cascades
 from .graph import Graph
 from .overlap import Overlap, overlaps, with_slots
 from .overwrite import Lag, lags, may_lag
-from .partition import Group, in_place_operand, lifetimes, partition, tilings
+from .partition import Group, fuse_additions, in_place_operand, lifetimes, partition, tilings
 from .planned import Plan, PlannedStep, buffer_name
+from .squeeze import smallest
 from .tiling import choose
 
 _OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5, 0.0)  # of SRAM that overlap may fill, until placement succeeds
 _SHRINK = 0.85  # how much less workspace each further attempt may use when placement is fragmented
 
 
-def plan(graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | None = None) -> Plan:
+def plan(
+    graph: Graph, spec: EngineSpec, *, sram_limit_bytes: int | None = None, optimise: Optimise = Optimise.LATENCY
+) -> Plan:
     """Plans the whole graph into `sram_limit_bytes` (default: all SRAM of the engine).
 
     Raises:
         UnsupportedError: naming the node whose smallest tile does not fit.
     """
     capacity = min(spec.sram_bytes, sram_limit_bytes or spec.sram_bytes)
-    groups = partition(graph, spec, sram_bytes=capacity)
+    fast = _plan(graph, spec, capacity, wide=False)
+    if optimise is Optimise.LATENCY:
+        return fast
+    return smallest(graph, spec, fast, lambda limit: _plan(graph, spec, limit, wide=True))
+
+
+def _plan(graph: Graph, spec: EngineSpec, capacity: int, *, wide: bool) -> Plan:
+    """`wide`: any run of convolutions may become a chain, not only bottlenecks."""
+    if wide:
+        groups: Sequence[Group] = cascades(graph, fuse_additions(graph), spec, capacity)
+    else:
+        groups = partition(graph, spec, sram_bytes=capacity)
     return _Planner(graph, groups, spec, capacity).plan()
 
 

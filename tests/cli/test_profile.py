@@ -93,6 +93,19 @@ def test_a_package_is_profiled_for_its_own_target(cli: Cli, package_file: Path, 
     assert document["totals"] == direct["totals"]
 
 
+def test_optimising_for_sram_takes_less_of_it_and_little_more_time(cli: Cli, architecture_file: Path) -> None:
+    words = ("profile", architecture_file, "-t", "ne-64", "--format", "json")
+    fast, small = (cli(*words, "--optimise", mode).document["totals"] for mode in ("latency", "sram"))
+    assert small["sram_bytes"] < fast["sram_bytes"]
+    assert small["cycles"] <= 1.05 * fast["cycles"]
+
+
+def test_only_plans_for_latency_are_predicted(cli: Cli, architecture_file: Path) -> None:
+    ran = cli("profile", architecture_file, "-t", "ne-64", "--predicted", "--optimise", "sram")
+    assert ran.code == 2
+    assert "plans for latency" in ran.err
+
+
 def test_less_sram_is_respected(cli: Cli, architecture_file: Path) -> None:
     words = ("profile", "baseline", "-t", "ne-256", "--format", "json")
     assert cli(*words, "--sram-limit", "96KiB").document["totals"]["sram_bytes"] <= 96 * 1024

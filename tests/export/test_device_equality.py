@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lanefit.common.errors import UnsupportedError
+from lanefit.common.optimise import Optimise
 from lanefit.export.compiler import compile_graph
 from lanefit.export.graph import Graph
 from lanefit.export.random_graphs import random_graph, random_inputs, random_spec
@@ -21,9 +22,11 @@ def _to_host(graph: Graph, name: str, value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value.transpose(0, 3, 1, 2)).reshape(len(value), *graph.tensors[name].host_shape)
 
 
-def _assert_device_equals_reference(graph: Graph, spec: EngineSpec, seed: int, order: str) -> None:
+def _assert_device_equals_reference(
+    graph: Graph, spec: EngineSpec, seed: int, order: str, optimise: Optimise = Optimise.LATENCY
+) -> None:
     inputs = random_inputs(np.random.default_rng(seed), graph, 2)
-    program = decode(encode(compile_graph(graph, spec).program))
+    program = decode(encode(compile_graph(graph, spec, optimise=optimise).program))
     device = Emulator(program, order=order, seed=seed).run({n: _to_host(graph, n, v) for n, v in inputs.items()})
     expected = run_graph(graph, inputs)
     for name in graph.outputs:
@@ -41,6 +44,19 @@ def test_device_equals_the_integer_reference_on_random_graphs(seed: int, order: 
     except UnsupportedError:
         assume(False)  # the drawn SRAM is too small for a single tile; test_plan.py looks at such refusals
     _assert_device_equals_reference(graph, spec, seed, order)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(seed=st.integers(0, 2**31), order=st.sampled_from(["program", "dma-first", "compute-first", "random"]))
+def test_the_least_sram_gives_the_same_bits(seed: int, order: str) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, max_ops=9)
+    spec = random_spec(rng, PRESETS, graph)
+    try:
+        compile_graph(graph, spec)
+    except UnsupportedError:
+        assume(False)
+    _assert_device_equals_reference(graph, spec, seed, order, Optimise.SRAM)
 
 
 @pytest.mark.parametrize("order", ["program", "dma-first", "compute-first", "random"])
