@@ -36,15 +36,21 @@ def inspect(
     placement: Annotated[bool, typer.Option("--placement", help="Print where each operator runs, and why.")] = False,
 ) -> int:
     """Show members, ports, instruction counts and checksums of a package or program, without running it."""
-    package, programs = _read(file)
+    from ..targets.encoding import decode
+
+    package, codes = _read(file)
+    programs = {name: decode(code) for name, code in codes.items()}
     sections = [_package(package)] if package else []
-    sections += [_program(name, program) for name, program in programs.items()]
+    sections += [_program(name, program, codes[name]) for name, program in programs.items()]
     if memory:
         sections += [_memory(name, program) for name, program in programs.items()]
     if placement:
         sections.append(_placement(file, package))
     if disassemble:
-        sections += [_listing(name, program) for name, program in programs.items()]
+        notes = _sources(package)
+        sections += [
+            _listing(name, program, notes.get(number, {})) for number, (name, program) in enumerate(programs.items())
+        ]
     document: dict[str, Any] = {"file": str(file)}
     for part, _ in sections:
         for key, value in part.items():
@@ -53,17 +59,16 @@ def inspect(
     return 0
 
 
-def _read(file: Path) -> tuple[Package | None, dict[str, Program]]:
+def _read(file: Path) -> tuple[Package | None, dict[str, bytes]]:
+    """The package, where it is one, and the program files by name."""
     from ..common.errors import InputError
     from ..export.package import read_package
-    from ..targets.encoding import decode
 
     if file.suffix != ".bin":
         package = read_package(file)
-        names = [region.program for region in package.manifest.regions]
-        return package, dict(zip(names, package.programs(), strict=True))
+        return package, {region.program: package.files[region.program] for region in package.manifest.regions}
     try:
-        return None, {file.name: decode(file.read_bytes())}
+        return None, {file.name: file.read_bytes()}
     except OSError as error:
         raise InputError(f"cannot read {file.name}: {error.strerror}", where=str(file)) from error
 
@@ -91,7 +96,8 @@ def _package(package: Package) -> Section:
     return document, shown
 
 
-def _program(name: str, program: Program) -> Section:
+def _program(name: str, program: Program, code: bytes) -> Section:
+    from ..targets.encoding import split_sections
     from ..targets.isa import ISA_VERSION
     from ..targets.summary import instruction_counts
 
@@ -108,9 +114,14 @@ def _program(name: str, program: Program) -> Section:
     rows = [
         (unit, sum(found.values()), ", ".join(f"{op} {n}" for op, n in found.items())) for unit, found in counts.items()
     ]
-    headers = ("unit", "instructions", "of which")
-    shown: list[RenderableType] = [pairs(facts.items(), title=name), table(headers, rows, numbers=("instructions",))]
-    return {"programs": {name: {**facts, "instructions": counts}}}, shown
+    sizes = {section: len(data) for section, data in split_sections(code).items()}
+    parts = [(section, format_bytes(size), f"{size / len(code):.1%}") for section, size in sizes.items()]
+    shown: list[RenderableType] = [
+        pairs(facts.items(), title=name),
+        table(("section", "size", "share"), parts, numbers=("size", "share")),
+        table(("unit", "instructions", "of which"), rows, numbers=("instructions",)),
+    ]
+    return {"programs": {name: {**facts, "size_bytes": len(code), "sections": sizes, "instructions": counts}}}, shown
 
 
 def _memory(name: str, program: Program) -> Section:
@@ -144,10 +155,23 @@ def _placement(file: Path, package: Package | None) -> Section:
     return {"placement": json.loads(package.files[PLACEMENT])}, [table(headers, rows)]
 
 
-def _listing(name: str, program: Program) -> Section:
+def _sources(package: Package | None) -> dict[int, dict[str, str]]:
+    """By region and subgraph, the ONNX operators that it was made from; a program file does not say."""
+    from ..export.package import placed_operators
+
+    found: dict[int, dict[str, str]] = {}
+    for item in placed_operators(package) if package else ():
+        if item.subgraph is not None and item.region is not None:
+            region = found.setdefault(item.region, {})
+            before = f"{region[item.subgraph]}, " if item.subgraph in region else "from "
+            region[item.subgraph] = f"{before}{item.op_type} {item.node}"
+    return found
+
+
+def _listing(name: str, program: Program, notes: dict[str, str]) -> Section:
     from ..targets.assembly import disassemble
 
-    text = disassemble(program, constants=False)
+    text = disassemble(program, constants=False, notes=notes)
     return {"disassembly": {name: text}}, [f"; {name}\n{text.rstrip()}"]
 
 

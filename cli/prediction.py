@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError
+from ..common.labels import short_label
 from ..common.units import format_bytes, format_us
 from .estimators import ready_estimator
 from .model_argument import Model, ModelKind
 from .output import Output
-from .profile_report import short_label
 from .tables import judgement_line, pairs, table
 
 if TYPE_CHECKING:

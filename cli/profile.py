@@ -42,6 +42,12 @@ def profile(
             "--trace", metavar="FILE", help="Write a timeline for Perfetto or chrome://tracing.", show_default=False
         ),
     ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            "--plots", metavar="DIR", help="Draw SRAM over time and the roofline, with their data.", show_default=False
+        ),
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=0, help="How many of the slowest subgraphs to comment on.")] = 5,
     predicted: Annotated[
         bool, typer.Option("--predicted", help="Estimate instead of compiling (architectures only).")
@@ -74,6 +80,10 @@ def profile(
         from ..common.files import write_json
 
         write_json(trace, result.timeline())
+    if plots is not None:
+        from ..export.plots import write_plots
+
+        write_plots(result, plots, name=found.name, top=top)
     document = profile_document(found.name, result, verdict, top)
     output.result(document, *profile_tables(found.name, result, verdict, top))
     return 0 if verdict.passed else 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from ..common.labels import short_label
 from ..common.units import format_bytes, format_us
 from .tables import judgement_line, pairs, table
 
@@ -51,17 +51,6 @@ def cpu_table(placements: tuple[Placement, ...]) -> RenderableType:
         rows,
         title="on the CPU (time not modelled; loops are TVM's defaults, untuned)",
     )
-
-
-def short_label(label: str) -> str:
-    """`stage1_{expand,project}` for `stage1_expand+stage1_project`."""
-    parts = label.split("+")
-    same = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*parts, strict=False)))
-    prefix = parts[0][:same]
-    prefix = prefix[: max(prefix.rfind(mark) for mark in "_./") + 1]
-    if len(parts) == 1 or not prefix:
-        return label
-    return f"{prefix}{{{','.join(part.removeprefix(prefix) for part in parts)}}}"
 
 
 def _subgraphs(name: str, profile: Profile) -> RenderableType:

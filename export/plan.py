@@ -185,9 +185,10 @@ class _Planner:
             free = [max(0, limit - held - c.workspace_bytes) for held, c in zip(live, chosen, strict=True)]
             found = overlaps(subgraphs, chosen, self.spec, free) if share else [Overlap()] * len(chosen)
             deep = [with_slots(c, s, self.spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
-            addresses, peak = allocate([*blocks, *_buffer_blocks(deep, found)], joined, goal=self.capacity)
+            every = (*blocks, *_buffer_blocks(deep, found))
+            addresses, peak = allocate(every, joined, goal=self.capacity)
             if peak <= self.capacity:
-                return Plan(_steps(self.groups, subgraphs, deep, found), maps.where, addresses, peak)
+                return Plan(_steps(self.groups, subgraphs, deep, found), maps.where, addresses, peak, every)
         return None
 
 

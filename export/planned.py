@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..kernels.kernel import Buffer, weight_bytes
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Memory, Subgraph
+from .allocate import Block
 from .partition import Group
 
 
@@ -35,12 +36,14 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`addresses` holds SRAM addresses: of resident tensors by name, of buffers by `buffer_name`."""
+    """`addresses` holds SRAM addresses: of resident tensors by name, of buffers by `buffer_name`. `blocks` are all of
+    these with their sizes and the steps in which they live; those that overwrite each other in place share bytes."""
 
     steps: tuple[PlannedStep, ...]
     where: dict[str, Memory]
     addresses: dict[str, int]
     sram_bytes: int
+    blocks: tuple[Block, ...]
 
     @property
     def weight_bytes(self) -> int:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 from ..common.budget import Budget
 from ..targets.spec import EngineSpec
 from ..targets.timing import simulate
-from ..targets.trace import chrome_trace
+from ..targets.trace import chrome_trace, counter_events
 from .advice import advise
 from .compiler import Compiled, SubgraphReport
 from .judgement import Judgement, judge, passive, refused
+from .occupancy import Span, levels, spans
 from .placement import Placement
 from .planned import PlannedStep
 
@@ -113,8 +115,14 @@ class Profile:
         found = {"latency_us": self.latency_us, "sram_bytes": self.sram_bytes, "weight_bytes": weights}
         return judge(budget, self.placements, **found)
 
+    def sram_spans(self) -> tuple[Span, ...]:
+        """What lies in SRAM when, regions one after the other."""
+        starts = accumulate((item.latency_us for item in self.compiled), initial=0.0)
+        regions = zip(self.compiled, starts, strict=False)
+        return tuple(span for item, start_us in regions for span in spans(item, start_us))
+
     def timeline(self) -> dict[str, Any]:
-        """All regions as one Chrome trace, one after the other, in microseconds."""
+        """All regions as one Chrome trace, one after the other, in microseconds, with SRAM as a counter in bytes."""
         document: dict[str, Any] = {}
         start_us = 0.0
         for item in self.compiled:
@@ -126,4 +134,7 @@ class Profile:
                 document["traceEvents"] += [event for event in trace["traceEvents"] if "ts" in event]
             document = document or trace
             start_us += item.latency_us
+        if document:
+            found = levels(self.sram_spans())
+            document["traceEvents"] += counter_events("SRAM", ((at.start_us, at.bytes_by_kind) for at in found))
         return document or {"traceEvents": []}

@@ -1,36 +1,19 @@
-"""The figures of a search as PNG files: Pareto planes and per-layer bars. Equal data gives equal bytes.
-
-matplotlib is imported when something is drawn, and only its file backend.
-"""
+"""The figures of a search as PNG files: Pareto planes and per-layer bars. Equal data gives equal bytes."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..common.drawing import BLUE, GREEN, GREY, ORANGE, RED, bound_colour, bound_legend, new_figure, save_png
 from ..common.errors import InputError
-from ..common.files import write_atomic
 from .report_data import LayerTime, Plane, Point, finalist_plane, screen_plane, slowest
 from .results import SearchResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which stays apart for colour-blind readers
-_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#9A9A9A"
-_BOUNDS = {
-    "array": _BLUE,
-    "output": _ORANGE,
-    "vector": _GREEN,
-    "memory": _RED,
-    "dram": _RED,
-    "sram": "#CC79A7",
-    "": _GREY,
-}
-_DPI = 150
 _MAX_LAYERS = 40
 
 
@@ -43,10 +26,10 @@ def draw_pareto(result: SearchResult, path: Path, references: Sequence[Point] = 
     planes = [plane for plane in (screen_plane(result), finalist_plane(result, references)) if plane]
     if not planes:
         raise InputError("this search has neither scores nor accuracies to draw")
-    figure = _figure(6.2 * len(planes), 4.6)
+    figure = new_figure(6.2 * len(planes), 4.6)
     for axes, plane in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
         _draw_plane(axes, plane)
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def draw_layers(networks: Sequence[tuple[str, Sequence[LayerTime]]], path: Path) -> Path:
@@ -58,34 +41,34 @@ def draw_layers(networks: Sequence[tuple[str, Sequence[LayerTime]]], path: Path)
         raise InputError("a network without layers cannot be drawn")
     shown = [(title, slowest(layers, _MAX_LAYERS)) for title, layers in networks]
     rows = max(len(layers) for _, layers in shown)
-    figure = _figure(5.6 * len(shown), 1.6 + 0.19 * rows)
+    figure = new_figure(5.6 * len(shown), 1.6 + 0.19 * rows)
     panels = figure.subplots(1, len(shown), squeeze=False, sharex=True)[0]
     for axes, (title, layers), (_, complete) in zip(panels, shown, networks, strict=True):
-        times, colours = [layer.latency_us for layer in layers], [_colour(layer.bound) for layer in layers]
+        times, colours = [layer.latency_us for layer in layers], [bound_colour(layer.bound) for layer in layers]
         axes.barh(range(len(layers)), times, color=colours)
         axes.set_yticks(range(len(layers)), [layer.label for layer in layers], fontsize=7)
         axes.set_ylim(rows - 0.4, -0.6)  # bars of all panels are equally thick
         axes.set_title(f"{title}: {sum(layer.latency_us for layer in complete):.1f} us", fontsize=10)
         axes.set_xlabel("latency (us)")
-    _bound_legend(figure, [layer.bound for _, layers in shown for layer in layers])
-    return _save(figure, path)
+    bound_legend(figure, [layer.bound for _, layers in shown for layer in layers])
+    return save_png(figure, path)
 
 
 def _draw_plane(axes: Axes, plane: Plane) -> None:
     finalists = {point.label for point in plane.points if point.measured}
     for label in sorted(finalists):  # from predicted to measured
         pair = [point for point in plane.points if point.label == label]
-        axes.plot([p.latency_us for p in pair], [p.quality for p in pair], color=_GREY, linewidth=0.8, zorder=1)
+        axes.plot([p.latency_us for p in pair], [p.quality for p in pair], color=GREY, linewidth=0.8, zorder=1)
     inside = [point for point in plane.points if point.feasible]
-    _scatter(axes, [p for p in plane.points if not p.feasible], "outside of the budget", _GREY, "o")
-    _scatter(axes, [p for p in inside if not p.measured], "predicted", _BLUE, "o", hollow=True)
-    _scatter(axes, [p for p in inside if p.measured], "measured", _BLUE, "o")
+    _scatter(axes, [p for p in plane.points if not p.feasible], "outside of the budget", GREY, "o")
+    _scatter(axes, [p for p in inside if not p.measured], "predicted", BLUE, "o", hollow=True)
+    _scatter(axes, [p for p in inside if p.measured], "measured", BLUE, "o")
     if plane.winner:
-        _scatter(axes, [plane.winner], "winner", _RED, "*", size=130)
+        _scatter(axes, [plane.winner], "winner", RED, "*", size=130)
     _draw_references(axes, plane.references)
     if len(plane.front) > 1:
         front = ([p.latency_us for p in plane.front], [p.quality for p in plane.front])
-        axes.step(*front, where="post", color=_BLUE, linewidth=1, label="Pareto front", zorder=1)
+        axes.step(*front, where="post", color=BLUE, linewidth=1, label="Pareto front", zorder=1)
     _limits(axes, plane)
     _draw_unscored(axes, plane)
     axes.set_xlabel("latency (us)")
@@ -112,14 +95,14 @@ def _draw_unscored(axes: Axes, plane: Plane) -> None:
     near = [latency for latency in plane.unscored_us if latency <= reach]
     beyond = len(plane.unscored_us) - len(near)
     label = "outside of the budget" + (f" ({beyond} more to the right)" if beyond else "")
-    axes.plot(near, [0.015] * len(near), "|", color=_GREY, label=label, transform=axes.get_xaxis_transform())
+    axes.plot(near, [0.015] * len(near), "|", color=GREY, label=label, transform=axes.get_xaxis_transform())
 
 
 def _limits(axes: Axes, plane: Plane) -> None:
     if plane.budget_us is not None:
-        axes.axvline(plane.budget_us, color=_ORANGE, linestyle="--", linewidth=1.2, label="latency budget")
+        axes.axvline(plane.budget_us, color=ORANGE, linestyle="--", linewidth=1.2, label="latency budget")
     if plane.floor is not None:
-        axes.axhline(plane.floor, color=_GREEN, linestyle="--", linewidth=1.2, label="accuracy floor")
+        axes.axhline(plane.floor, color=GREEN, linestyle="--", linewidth=1.2, label="accuracy floor")
 
 
 def _scatter(
@@ -129,32 +112,3 @@ def _scatter(
         xs, ys = [p.latency_us for p in points], [p.quality for p in points]
         face = "none" if hollow else colour
         axes.scatter(xs, ys, s=size, facecolors=face, edgecolors=colour, marker=marker, label=label, zorder=3)
-
-
-def _bound_legend(figure: Figure, bounds: Sequence[str]) -> None:
-    from matplotlib.patches import Patch
-
-    known = [bound for bound in dict.fromkeys(bounds) if bound]
-    if known:
-        patches = [Patch(color=_colour(bound), label=bound) for bound in known]
-        figure.legend(handles=patches, fontsize=8, ncols=len(known), loc="outside upper center", title="bound by")
-
-
-def _colour(bound: str) -> str:
-    return _BOUNDS.get(bound, _GREY)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
-    return path

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +40,11 @@ _CODE = re.compile(r'(?:[^";]|"(?:[^"\\]|\\.)*")*')
 _TERM = re.compile(r"(-?\d{1,12})\*L(\d)")
 
 
-def disassemble(program: Program, *, constants: bool = True) -> str:
-    """The whole program; without `constants` only their size and digest, for reading."""
+def disassemble(program: Program, *, constants: bool = True, notes: Mapping[str, str] | None = None) -> str:
+    """The whole program; without `constants` only their size and digest, for reading.
+
+    `notes` are comments on marks, by label: what a subgraph was made from.
+    """
     lines = [
         f"; instruction set {ISA_VERSION}",
         f"engine {canonical_json(program.spec.as_dict())}",
@@ -50,7 +53,7 @@ def disassemble(program: Program, *, constants: bool = True) -> str:
         *(f"output {canonical_json(port_dict(port))}" for port in program.outputs),
     ]
     for unit in Unit:
-        lines += [f"queue {unit.name}", *_queue_lines(program, unit)]
+        lines += [f"queue {unit.name}", *_queue_lines(program, unit, notes or {})]
     digest = "" if constants else f" sha256:{sha256(program.constants)}"
     lines.append(f"constants {len(program.constants)}{digest}")
     if constants:
@@ -66,20 +69,21 @@ def disassemble_instruction(instruction: Instruction) -> str:
     return " ".join((instruction.opcode.name, *words))
 
 
-def _queue_lines(program: Program, unit: Unit) -> Iterator[str]:
+def _queue_lines(program: Program, unit: Unit, notes: Mapping[str, str]) -> Iterator[str]:
     marks = [(number, mark) for number, mark in enumerate(program.marks) if mark.unit is unit]
     depth = 1
     for index, instruction in enumerate(program.queues[unit]):
         while marks and marks[0][1].index == index:
-            yield _mark_line(*marks.pop(0))
+            yield _mark_line(*marks.pop(0), notes)
         depth -= instruction.opcode is Opcode.END
         yield _INDENT * depth + disassemble_instruction(instruction)
         depth += instruction.opcode is Opcode.LOOP
-    yield from (_mark_line(number, mark) for number, mark in marks)
+    yield from (_mark_line(number, mark, notes) for number, mark in marks)
 
 
-def _mark_line(number: int, mark: Mark) -> str:
-    return f"{_INDENT}mark {number} {json.dumps(mark.label)}"
+def _mark_line(number: int, mark: Mark, notes: Mapping[str, str]) -> str:
+    note = f"  ; {json.dumps(notes[mark.label])[1:-1]}" if mark.label in notes else ""
+    return f"{_INDENT}mark {number} {json.dumps(mark.label)}{note}"
 
 
 def _step_text(step: Step) -> str:

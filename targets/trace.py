@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..common.errors import InputError
@@ -34,3 +35,13 @@ def _complete(event: Event, clock_mhz: float) -> dict[str, Any]:
         "dur": cycles_to_us(event.end - event.start, clock_mhz),
         "args": {"instruction": event.index, "opcode": event.opcode.name, "cycles": event.end - event.start},
     }
+
+
+def counter_events(name: str, levels: Iterable[tuple[float, Mapping[str, int]]]) -> list[dict[str, Any]]:
+    """A counter track `name`: (microseconds, values by series) in the order of time; a series that is absent is 0."""
+    points = list(levels)
+    series = sorted({key for _, values in points for key in values})
+    return [
+        {"ph": "C", "name": name, "pid": 0, "ts": time_us, "args": {key: values.get(key, 0) for key in series}}
+        for time_us, values in points
+    ]

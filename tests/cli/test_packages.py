@@ -172,6 +172,9 @@ def test_inspect_lists_members_ports_and_instructions(cli: Cli, package_file: Pa
     assert {unit: sum(found.values()) for unit, found in queues.items()} == {
         unit.name: len(queue) for unit, queue in package.programs()[0].queues.items()
     }
+    program = document["programs"]["program.bin"]
+    assert program["sections"]["constants"] == program["constants_bytes"]
+    assert 0 < program["size_bytes"] - sum(program["sections"].values()) < 200, "all but header and table is a section"
 
 
 def test_inspect_shows_memory_placement_and_disassembly_on_request(cli: Cli, package_file: Path) -> None:
@@ -180,6 +183,17 @@ def test_inspect_shows_memory_placement_and_disassembly_on_request(cli: Cli, pac
     assert "QuantizeLinear" in out
     assert "queue ARRAY" in out
     assert 'mark 0 "' in out
+
+
+def test_the_disassembly_names_the_operators_that_a_subgraph_was_made_from(cli: Cli, package_file: Path) -> None:
+    document = cli("inspect", package_file, "--disassemble", "--placement", "--format", "json").document
+    listing = document["disassembly"]["program.bin"]
+    placed = [item for item in document["placement"]["operators"] if item["subgraph"]]
+    assert placed
+    for item in placed:
+        marks = [line for line in listing.splitlines() if f'"{item["subgraph"]}"  ; from ' in line]
+        assert marks
+        assert all(f"{item['op_type']} {item['node']}" in line for line in marks)
 
 
 def test_a_program_file_is_inspected_alone(cli: Cli, package_file: Path, tmp_path: Path) -> None:

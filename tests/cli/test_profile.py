@@ -9,8 +9,8 @@ import pytest
 from cli_runner import Cli
 from export_examples import EveryOperator, Mixed, float_model, int8_model
 
-from lanefit.cli.profile_report import short_label
 from lanefit.common.budget import Budget
+from lanefit.common.labels import short_label
 from lanefit.estimator.fit import FitBudget
 from lanefit.export.onnx_model import model_bytes
 from lanefit.models.registry import families, find_task
@@ -119,6 +119,16 @@ def test_the_trace_is_a_timeline_of_the_whole_run(cli: Cli, architecture_file: P
     document = cli("profile", architecture_file, "-t", "ne-64", "--trace", path, "--format", "json").document
     events = [e for e in json.loads(path.read_text(encoding="utf-8"))["traceEvents"] if e["ph"] == "X"]
     assert max(e["ts"] + e["dur"] for e in events) == pytest.approx(document["totals"]["latency_us"], rel=0.05)
+
+
+def test_plots_are_written_with_their_data(cli: Cli, architecture_file: Path, tmp_path: Path) -> None:
+    words = ("profile", architecture_file, "-t", "ne-64", "--plots", tmp_path / "plots", "--top", "2")
+    document = cli(*words, "--format", "json").document
+    names = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert names == ["roofline.json", "roofline.png", "sram.json", "sram.png"]
+    roofline = json.loads((tmp_path / "plots" / "roofline.json").read_text(encoding="utf-8"))
+    assert [layer["label"] for layer in roofline["layers"]] == [row["label"] for row in document["subgraphs"]]
+    assert len(roofline["worst"]) == 2
 
 
 def test_a_trace_that_cannot_be_written_is_an_input_error(cli: Cli, architecture_file: Path, tmp_path: Path) -> None:

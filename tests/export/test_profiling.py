@@ -45,7 +45,17 @@ def test_regions_follow_each_other_in_the_timeline(split: Profile) -> None:
     first_us = split.compiled[0].latency_us
     assert min(event["ts"] for event in events) < first_us
     assert any(event["ts"] >= first_us for event in events)
-    assert max(event["ts"] + event["dur"] for event in events) <= split.latency_us * 1.001
+    assert max(event["ts"] + event.get("dur", 0) for event in events) <= split.latency_us * 1.001
+
+
+def test_the_timeline_counts_sram_in_bytes_from_its_begin_to_its_end(split: Profile) -> None:
+    events = [event for event in split.timeline()["traceEvents"] if event["ph"] == "C"]
+    assert {event["name"] for event in events} == {"SRAM"}
+    assert [event["ts"] for event in events] == sorted(event["ts"] for event in events)
+    assert len({tuple(event["args"]) for event in events}) == 1, "every series has a value at every time"
+    totals = [sum(event["args"].values()) for event in events]
+    assert 0 < max(totals) <= split.sram_bytes
+    assert (events[0]["ts"], totals[-1]) == (0, 0)
 
 
 def test_an_engine_without_work_has_an_empty_profile() -> None:

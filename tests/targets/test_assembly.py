@@ -81,6 +81,14 @@ def test_errors_name_the_line(old: str, new: str, message: str) -> None:
         assemble(listing.replace(old, new))
 
 
+def test_notes_are_comments_whatever_they_hold() -> None:
+    built = double_buffered()
+    listing = disassemble(built, notes={"negate": 'Conv "a";\nLOOP', "absent": "nothing"})
+    assert 'mark 0 "negate"  ; Conv \\"a\\";\\nLOOP' in listing
+    assert "nothing" not in listing
+    assert assemble(listing) == built
+
+
 @given(st.text(max_size=200) | st.text(alphabet='enginmoryquput {}[]=+*()%L019;"\n', max_size=200))
 def test_arbitrary_text_is_refused(text: str) -> None:
     with pytest.raises(PackageError):

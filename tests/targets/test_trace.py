@@ -9,7 +9,7 @@ from engine_programs import TILES, double_buffered, program
 from lanefit.common.errors import InputError
 from lanefit.targets.isa import Unit
 from lanefit.targets.timing import simulate
-from lanefit.targets.trace import chrome_trace
+from lanefit.targets.trace import chrome_trace, counter_events
 
 
 def test_trace_has_one_thread_per_unit_and_times_in_microseconds() -> None:
@@ -38,3 +38,13 @@ def test_a_timing_without_events_is_refused() -> None:
     with pytest.raises(InputError, match=r"simulate\(program, trace=True\)"):
         chrome_trace(simulate(double_buffered()))
     assert chrome_trace(simulate(program({})))["traceEvents"]
+
+
+def test_a_counter_has_a_value_for_every_series_at_every_time() -> None:
+    events = counter_events("SRAM", [(0.0, {"maps": 5}), (1.5, {"weights": 7}), (2.0, {})])
+    assert [(event["ph"], event["name"], event["ts"]) for event in events] == [
+        ("C", "SRAM", t) for t in (0.0, 1.5, 2.0)
+    ]
+    assert [event["args"] for event in events] == [
+        {"maps": 5, "weights": 0}, {"maps": 0, "weights": 7}, {"maps": 0, "weights": 0}
+    ]  # fmt: skip
