@@ -8,65 +8,67 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from onnx import ModelProto
+from torch import nn
+from zoo.blocks import seeded
+from zoo.mobile import (
+    DsCnn,
+    digits_baseline,
+    digits_winner,
+    efficientnet_lite0,
+    mobilenet_edgetpu,
+    mobilenet_v1_224,
+    mobilenet_v2_224,
+)
+from zoo.residual import ResNet8, resnet18, resnet50
+from zoo.segmentation import UNet
+from zoo.transformer import VitTiny
 
-from lanefit.models.baselines import mobilenet_v2
-from lanefit.models.registry import families
+from lanefit.export.onnx_export import to_onnx
+from lanefit.export.onnx_model import GraphIndex
+from lanefit.export.pipeline import quantised
+from lanefit.export.quantise import random_calibration
 
-
-def _conv(source: int, target: int, kernel: int, stride: int) -> nn.Sequential:
-    conv = nn.Conv2d(source, target, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(target))
-
-
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut (He et al. 2015, figure 5 left)."""
-
-    def __init__(self, source: int, target: int, stride: int) -> None:
-        super().__init__()
-        self.first = _conv(source, target, 3, stride)
-        self.second = _conv(target, target, 3, 1)
-        same = stride == 1 and source == target
-        self.shortcut = nn.Identity() if same else _conv(source, target, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
+_IMAGE = (1, 3, 224, 224)
 
 
-class ResNet18(nn.Module):
-    """ResNet-18 for 224×224 images (He et al. 2015, table 1): 1.81 GMAC."""
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How to build a network, and the float32 input that it takes, batch 1 included."""
 
-    def __init__(self, classes: int = 1000) -> None:
-        super().__init__()
-        blocks: list[nn.Module] = []
-        source = 64
-        for target, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-            blocks += [BasicBlock(source, target, stride), BasicBlock(target, target, 1)]
-            source = target
-        self.stem = nn.Sequential(_conv(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-        self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(512, classes)
+    build: Callable[[], nn.Module]
+    input_shape: tuple[int, ...] = _IMAGE
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+    def real(self) -> ModelProto:
+        """The float ONNX model; the same weights in every run."""
+        return to_onnx(seeded(self.build), self.input_shape)
 
 
-def _mobilenet_v2() -> nn.Module:
-    architecture = mobilenet_v2(width=1.0, resolution=224)
-    return families.get(architecture.family).build(architecture, input_channels=3, classes=1000, seed=0)
+NETWORKS: dict[str, Network] = {
+    "mobilenet-v1-224": Network(mobilenet_v1_224),
+    "mobilenet-v2-224": Network(mobilenet_v2_224),
+    "resnet-8": Network(ResNet8, (1, 3, 32, 32)),
+    "resnet-18-224": Network(resnet18),
+    "resnet-50-224": Network(resnet50),
+    "ds-cnn": Network(DsCnn, (1, 1, 49, 10)),
+    "efficientnet-lite0-224": Network(efficientnet_lite0),
+    "mobilenet-edgetpu-224": Network(mobilenet_edgetpu),
+    "u-net-128": Network(UNet, (1, 3, 128, 128)),
+    "vit-tiny-4": Network(VitTiny),
+    "digits-winner": Network(digits_winner, (1, 1, 28, 28)),
+    "digits-baseline": Network(digits_baseline, (1, 1, 32, 32)),
+}
 
 
-def _resnet18() -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return ResNet18()
-
-
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"mobilenet-v2-224": _mobilenet_v2, "resnet-18-224": _resnet18}
-INPUT_SHAPE = (1, 3, 224, 224)
+@lru_cache
+def int8(name: str) -> ModelProto:
+    """The int8 QDQ model of a network; its scales come from random data and do not affect time."""
+    real = NETWORKS[name].real()
+    return quantised(real, random_calibration(GraphIndex(real).shape(real.graph.input[0].name))).int8
 
 
 def main() -> int:
@@ -74,9 +76,7 @@ def main() -> int:
     options.add_argument("network", choices=sorted(NETWORKS))
     options.add_argument("output", type=Path, help="the float ONNX file to write")
     args = options.parse_args()
-    from lanefit.export.onnx_export import to_onnx
-
-    args.output.write_bytes(to_onnx(NETWORKS[args.network]().eval(), INPUT_SHAPE).SerializeToString())
+    args.output.write_bytes(NETWORKS[args.network].real().SerializeToString())
     return 0
 
 
