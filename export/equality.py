@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.errors import UnsupportedError
+from ..common.optimise import Optimise
 from ..kernels.reference import Map
 from ..targets.emulator import Emulator
 from ..targets.encoding import decode, encode
@@ -59,17 +60,22 @@ def operator_name(node: Node) -> str:
 def random_case(rng: np.random.Generator, kind: str, presets: Sequence[EngineSpec]) -> Case:
     """A case of `kind`, one of `KINDS`, on an engine that can hold it: mostly a small one, so that maps are tiled."""
     for attempt in range(_ATTEMPTS):
-        graph = random_graph(rng, branching=_BRANCHING) if kind == GRAPH else random_operator(rng, kind)
+        graph = _random_graph(rng) if kind == GRAPH else random_operator(rng, kind)
         spec = random_spec(rng, list(presets), graph)
         inputs, order = random_inputs(rng, graph, _RUNS), str(rng.choice(ORDERS))
         try:
-            compiled = compile_graph(graph, spec)
+            compiled = compile_graph(graph, spec, optimise=Optimise(rng.choice(list(Optimise))))
         except UnsupportedError:
             continue
         steps = [step.subgraph for step in compiled.plan.steps]
         kernels = tuple(f"{step.kind} (streamed)" if step.streams else str(step.kind) for step in steps)
         return Case(kind, graph, decode(encode(compiled.program)), inputs, order, kernels, attempt)
     raise UnsupportedError(f"no {kind} of {_ATTEMPTS} fits an engine", where=", ".join(s.name for s in presets))
+
+
+def _random_graph(rng: np.random.Generator) -> Graph:
+    """Mostly short graphs; some are long enough for cascades and for maps that wait in DRAM."""
+    return random_graph(rng, max_ops=int(rng.choice([6, 6, 6, 14])), branching=_BRANCHING)
 
 
 def device_outputs(case: Case, seed: int = 0) -> dict[str, Map]:
