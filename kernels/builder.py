@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..common.errors import UnsupportedError
-from ..targets.isa import FIELDS, MAX_LOOPS, NO_LIMIT, Instruction, Opcode, Step, Unit
+from ..targets.isa import FIELDS, MAX_LOOPS, NO_LIMIT, DType, Instruction, Opcode, Step, Unit
 from ..targets.program import Mark
 from ..targets.spec import EngineSpec
 
@@ -174,13 +174,13 @@ class Builder:
         self.emit(Unit.DMA_OUT, Opcode.STORE, **{**_UNCLIPPED, **fields, "sram_addr": slot})
 
     def emit(self, unit: Unit, opcode: Opcode, **fields: Value | int) -> None:
-        """Appends one instruction; every field of the opcode must be given."""
+        """Appends one instruction; every field of the opcode must be given, save element types: these are INT8."""
         values: list[int] = []
         steps: list[Step] = []
         for number, name in enumerate(FIELDS[opcode]):
-            value = fields.pop(name)
+            value = fields.pop(name, DType.INT8) if name.endswith("_type") else fields.pop(name)
             if isinstance(value, int):
-                values.append(value)
+                values.append(int(value))
                 continue
             values.append(value.base)
             steps.extend(Step(number, c, i, m) for c, i, m in _merged(value.terms))

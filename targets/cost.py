@@ -10,8 +10,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .isa import Opcode
+from .isa import DType, Opcode
 from .spec import EngineSpec
+
+_CACHED_BYTES = {DType.INT8: 4, DType.INT16: 8, DType.BF16: 4}  # one partial sum in the accumulators
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """Element types of an array or vector instruction: first operand, weights or second operand, output."""
+
+    first: DType = DType.INT8
+    second: DType = DType.INT8
+    out: DType = DType.INT8
+
+    def rate(self, spec: EngineSpec) -> float:
+        """Multiply-accumulates per cycle as a share of the engine's parallelism."""
+        return {DType.INT16: spec.int8x16_rate, DType.BF16: spec.bf16_rate}.get(self.first, spec.int8_rate)
+
+    @property
+    def sum_bytes(self) -> int:
+        """Bytes of one partial sum: int32, float32, or 48 bits in the place of 64."""
+        return _CACHED_BYTES[self.first]
+
+
+INT8 = Elements()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +66,7 @@ def conv_work(
     *,
     depthwise: bool,
     residual: bool,
+    elements: Elements = INT8,
 ) -> Work:
     """Work of CONV / CONV_ADD on `rows` × `cols` × `channels` outputs; `taps` = kernel_h × kernel_w."""
     if not (rows and cols and channels):
@@ -52,24 +76,52 @@ def conv_work(
         steps, block_bytes = ceil_div(taps, spec.depthwise_taps), spec.output_lanes * spec.depthwise_taps
     else:
         steps, block_bytes = taps * ceil_div(channels_in, spec.input_lanes), spec.output_lanes * spec.input_lanes
-    fetch = block_bytes / spec.weight_bytes_per_cycle
     blocks = ceil_div(rows, spec.positions_h) * ceil_div(cols, spec.positions_w)
-    capacity = max(1, spec.accumulator_bytes // (4 * spec.output_lanes * spec.positions))
-    full, rest = divmod(blocks, capacity)
-    streaming = full * max(capacity, fetch) + (max(rest, fetch) if rest else 0)
+    streaming = _streaming(spec, blocks, block_bytes * elements.second.bytes, elements)
     outputs = rows * cols * channels
-    read = steps * out_blocks * (blocks * spec.positions * block_bytes / (1 if depthwise else spec.output_lanes))
+    lanes_read = blocks * spec.positions * block_bytes / (1 if depthwise else spec.output_lanes)
+    read = steps * out_blocks * lanes_read * elements.first.bytes
     return Work(
-        array=streaming * steps * out_blocks / spec.int8_rate,
+        array=streaming * steps * out_blocks,
         output=outputs / spec.output_elements_per_cycle,
-        sram=(read + outputs * (2 if residual else 1)) / spec.sram_bytes_per_cycle,
+        sram=(read + outputs * (2 if residual else 1) * elements.out.bytes) / spec.sram_bytes_per_cycle,
     )
 
 
-def vector_work(spec: EngineSpec, outputs: int, reads_per_output: float) -> Work:
-    """Work of a vector instruction that reads `reads_per_output` elements for each of its `outputs`."""
+def matmul_work(spec: EngineSpec, groups: int, m: int, n: int, k: int, *, bias: bool, elements: Elements) -> Work:
+    """Work of MATMUL on `groups` products of m × k by k × n elements: b is the stationary operand of every group."""
+    if not (groups and m and n):
+        return Work()
+    blocks = ceil_div(n, spec.output_lanes) * ceil_div(k, spec.input_lanes)
+    block_bytes = spec.output_lanes * spec.input_lanes * elements.second.bytes
+    streaming = _streaming(spec, ceil_div(m, spec.positions), block_bytes, elements)
+    outputs = groups * m * n
+    read = groups * blocks * m * spec.input_lanes * elements.first.bytes + (4 * outputs if bias else 0)
+    return Work(
+        array=groups * blocks * streaming,
+        output=outputs / spec.output_elements_per_cycle,
+        sram=(read + outputs * elements.out.bytes) / spec.sram_bytes_per_cycle,
+    )
+
+
+def _streaming(spec: EngineSpec, blocks: int, fetch_bytes: int, elements: Elements) -> float:
+    """Cycles in which `blocks` micro-blocks of positions pass one block of weights, which is fetched each time
+    that the accumulators are full."""
+    fetch, rate = fetch_bytes / spec.weight_bytes_per_cycle, elements.rate(spec)
+    capacity = max(1, spec.accumulator_bytes // (elements.sum_bytes * spec.output_lanes * spec.positions))
+    full, rest = divmod(blocks, capacity)
+    return full * max(capacity / rate, fetch) + (max(rest / rate, fetch) if rest else 0.0)
+
+
+def vector_work(spec: EngineSpec, outputs: int, reads_per_output: float, elements: Elements = INT8) -> Work:
+    """Work of a vector instruction that reads `reads_per_output` elements for each of its `outputs`.
+
+    Lanes are 8 bits wide: an element of two bytes takes two of them.
+    """
     touched = outputs * max(1, reads_per_output)
-    return Work(vector=touched / spec.vector_lanes, sram=(touched + outputs) / spec.sram_bytes_per_cycle)
+    wide = max(elements.first.bytes, elements.out.bytes)
+    moved = touched * elements.first.bytes + outputs * elements.out.bytes
+    return Work(vector=touched * wide / spec.vector_lanes, sram=moved / spec.sram_bytes_per_cycle)
 
 
 def passes(spec: EngineSpec, opcode: Opcode) -> float:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from math import ceil
 
 from ..common.errors import ProgramFault
-from .cost import Work, conv_work, dma_work, passes, resize_reads, vector_work
-from .isa import CONTROL, FIELDS, UNIT_OPCODES, ConvMode, Instruction, Opcode, ResizeMode, Unit
+from .cost import Elements, Work, conv_work, dma_work, matmul_work, passes, resize_reads, vector_work
+from .isa import CONTROL, FIELDS, UNIT_OPCODES, ConvMode, DType, Instruction, Opcode, ResizeMode, Unit
 from .ranges import check_fields
 from .resolve import POSITION, clipped, field_values, transfer_range
 from .spec import EngineSpec
 
 _EXTENT_FIELDS = ("row_start", "row_count", "row_limit", "col_count", "chan_start", "chan_count", "chan_limit")
-_SHAPE_FIELDS = ("kernel_h", "kernel_w", "mode", "channels_in")
+_GROUP_FIELDS = ("g0_start", "g0_count", "g0_limit", "g1_count", "m_count", "n_count", "k_count")
+_SHAPE_FIELDS = ("kernel_h", "kernel_w", "mode", "channels_in", "bias_addr")
 _CLIP_FIELDS = tuple(f"{name}{d}" for name in ("count", "origin", "limit") for d in range(3))
 _TRANSFER_FIELDS = ("count3", *(f"{side}_stride{d}" for side in ("dram", "sram") for d in range(4)))
-_IN_KEY = frozenset((*_EXTENT_FIELDS, *_CLIP_FIELDS, "count3"))
+_IN_KEY = frozenset((*_EXTENT_FIELDS, *_GROUP_FIELDS, *_CLIP_FIELDS, "count3"))
 _RELEVANT = _IN_KEY.union(_SHAPE_FIELDS, _TRANSFER_FIELDS)
 _DIMENSIONS = 4
 
@@ -82,6 +83,40 @@ def _compute_extents(opcode: Opcode) -> Callable[[Sequence[int]], tuple[int, ...
     return extents
 
 
+def _group_extents(opcode: Opcode) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    start, count, limit, *inner = _positions(opcode, *_GROUP_FIELDS)
+
+    def extents(v: Sequence[int]) -> tuple[int, ...]:
+        return (clipped(v[start], v[count], v[limit]), *(v[p] for p in inner))
+
+    return extents
+
+
+def _elements(opcode: Opcode) -> Callable[[Sequence[int]], Elements]:
+    """Element types of an instruction; weights of a convolution are BF16 or INT8."""
+    first, out = _positions(opcode, "in_type", "out_type")
+    second = POSITION[opcode]["b_type"] if opcode in (Opcode.MATMUL, Opcode.ADD) else None
+
+    def elements(v: Sequence[int]) -> Elements:
+        kind = DType(v[first])
+        other = DType(v[second]) if second is not None else DType.BF16 if kind is DType.BF16 else DType.INT8
+        return Elements(kind, other, DType(v[out]))
+
+    return elements
+
+
+def _matmul_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
+    (bias,), elements = _positions(opcode, "bias_addr"), _elements(opcode)
+
+    def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
+        outer, inner, m, n, k = extents
+        groups = outer * inner
+        work = matmul_work(spec, groups, m, n, k, bias=v[bias] >= 0, elements=elements(v))
+        return Cost(work, work.cycles, macs=groups * m * n * k)
+
+    return cost
+
+
 def _dma_extents(opcode: Opcode) -> Callable[[Sequence[int]], tuple[int, ...]]:
     clips = [_positions(opcode, f"count{d}", f"origin{d}", f"limit{d}") for d in range(_DIMENSIONS - 1)]
     last = POSITION[opcode]["count3"]
@@ -100,25 +135,28 @@ def _dma_extents(opcode: Opcode) -> Callable[[Sequence[int]], tuple[int, ...]]:
 
 def _conv_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
     kernel_h, kernel_w, mode, inputs = _positions(opcode, "kernel_h", "kernel_w", "mode", "channels_in")
+    elements = _elements(opcode)
 
     def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
         rows, cols, channels = extents
         depthwise, taps = v[mode] == ConvMode.DEPTHWISE, v[kernel_h] * v[kernel_w]
         residual = opcode is Opcode.CONV_ADD
-        work = conv_work(spec, rows, cols, channels, v[inputs], taps, depthwise=depthwise, residual=residual)
+        work = conv_work(
+            spec, rows, cols, channels, v[inputs], taps, depthwise=depthwise, residual=residual, elements=elements(v)
+        )
         return Cost(work, work.cycles, macs=rows * cols * channels * taps * (1 if depthwise else v[inputs]))
 
     return cost
 
 
 def _vector_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
-    reads = _reads(opcode)
+    reads, elements = _reads(opcode), _elements(opcode)
 
     def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
         rows, cols, channels = extents
         outputs = rows * cols * channels
         per_output = reads(v) * passes(spec, opcode)
-        work = vector_work(spec, outputs, per_output)
+        work = vector_work(spec, outputs, per_output, elements(v))
         return Cost(work, work.cycles, vector_elements=ceil(outputs * per_output))
 
     return cost
@@ -181,4 +219,6 @@ def sync_values(instruction: Instruction, counters: Sequence[int], semaphores: i
 _DMA, _CONV = (Opcode.LOAD, Opcode.STORE), (Opcode.CONV, Opcode.CONV_ADD)
 _VECTOR = tuple(sorted(UNIT_OPCODES[Unit.VECTOR] - CONTROL))
 _EXTENTS = {o: _dma_extents(o) for o in _DMA} | {o: _compute_extents(o) for o in (*_CONV, *_VECTOR)}
+_EXTENTS[Opcode.MATMUL] = _group_extents(Opcode.MATMUL)
 _COSTS = {o: _dma_cost(o) for o in _DMA} | {o: _conv_cost(o) for o in _CONV} | {o: _vector_cost(o) for o in _VECTOR}
+_COSTS[Opcode.MATMUL] = _matmul_cost(Opcode.MATMUL)

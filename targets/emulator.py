@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +23,21 @@ from numpy.typing import NDArray
 from ..common.errors import InputError, LanefitError, ProgramFault, UnknownNameError
 from ..common.files import write_atomic
 from .budget import UNLIMITED, RunBudget
+from .elements import load_elements, store_elements
 from .encoding import decode
 from .execute_conv import execute_conv
 from .execute_dma import execute_dma
+from .execute_matmul import execute_matmul
 from .execute_vector import execute_vector
 from .isa import FIELDS, Opcode, Unit
 from .memory import Box, Memory
-from .program import Port, Program
+from .program import PORT_TYPES, Port, Program
 from .ranges import MAX_SEMAPHORE, check_fields
 from .resolve import field_values, walk
 from .threads import one_blas_thread
 from .validate import labels, validate
 
+HOST_TYPES = {"int8": np.dtype(np.int8), "int16": np.dtype(np.int16), "bf16": np.dtype(np.float32)}
 _STATE_BYTES = 2**28  # of one chunk of runs
 _PRIORITIES = {
     "program": (Unit.DMA_IN, Unit.ARRAY, Unit.VECTOR, Unit.DMA_OUT),
@@ -67,15 +71,16 @@ class Emulator:
         self.program, self.order, self.seed = program, order, seed
         self._memory = partial(memory, budget=budget)
 
-    def run(self, inputs: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8]]:
-        """int8 outputs by port name, with a leading batch axis when the inputs have one.
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by port name, with a leading batch axis when the inputs have one.
 
-        `inputs` are int8 arrays of shape (batch, *port.shape) or port.shape. Raises `InputError` for wrong
+        `inputs` are arrays of shape (batch, *port.shape) or port.shape: int8 or int16 as the port says, and float32
+        for bf16, which NumPy lacks; they are rounded to nearest even. Raises `InputError` for wrong
         names, shapes and types, and `ProgramFault`, naming unit and instruction, when the program misbehaves.
         """
         batch, batched = self._check_inputs(inputs)
         ports = self.program.outputs
-        outputs = {port.name: np.empty((batch, *port.shape), np.int8) for port in ports}
+        outputs = {port.name: np.empty((batch, *port.shape), HOST_TYPES[port.dtype]) for port in ports}
         own_bytes = self.program.sram_bytes + self.program.dram_bytes - len(self.program.constants)
         step = max(1, _STATE_BYTES // max(1, own_bytes))
         for start in range(0, batch, step):
@@ -90,16 +95,19 @@ class Emulator:
                 outputs[port.name][start : start + runs] = machine.read_port(port)
         return outputs if batched else {name: values[0] for name, values in outputs.items()}
 
-    def _check_inputs(self, inputs: Mapping[str, NDArray[np.int8]]) -> tuple[int, bool]:
+    def _check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[int, bool]:
         expected = {port.name: port for port in self.program.inputs}
         if set(inputs) != set(expected):
             raise InputError(f"the program takes inputs {sorted(expected)}, got {sorted(inputs)}")
         batches: set[int | None] = set()
         for name, port in expected.items():
             value = inputs[name]
-            if not isinstance(value, np.ndarray) or value.dtype != np.int8:
+            wanted_type = HOST_TYPES[port.dtype]
+            if not isinstance(value, np.ndarray) or value.dtype != wanted_type:
                 got = getattr(value, "dtype", type(value).__name__)
-                raise InputError(f"input {name!r} must be an int8 array, got {got}", hint="quantise it first")
+                article = "an" if wanted_type.kind == "i" else "a"
+                hint = "quantise it first" if wanted_type.kind == "i" else "bf16 is given as float32"
+                raise InputError(f"input {name!r} must be {article} {wanted_type} array, got {got}", hint=hint)
             if value.shape == port.shape:
                 batches.add(None)
             elif value.shape[1:] == port.shape and value.ndim == len(port.shape) + 1:
@@ -132,11 +140,11 @@ class _Machine:
         for unit in Unit:
             self._fetch(unit)
 
-    def write_port(self, port: Port, values: NDArray[np.int8]) -> None:
-        self._dram.write(_port_box(port), values.reshape(len(values), -1))
+    def write_port(self, port: Port, values: NDArray[Any]) -> None:
+        self._dram.write(_port_box(port), store_elements(values.reshape(len(values), -1), PORT_TYPES[port.dtype]))
 
-    def read_port(self, port: Port) -> NDArray[np.int8]:
-        values = self._dram.read(_port_box(port))
+    def read_port(self, port: Port) -> NDArray[Any]:
+        values = load_elements(self._dram.read(_port_box(port)), PORT_TYPES[port.dtype])
         return values.reshape(len(values), *port.shape)
 
     def run(self) -> None:
@@ -204,6 +212,8 @@ class _Machine:
         self._semaphores[semaphore] = total
 
     def _compute(self, unit: Unit, opcode: Opcode, f: Mapping[str, int]) -> int:
+        if opcode is Opcode.MATMUL:
+            return execute_matmul(self._sram, f)
         if unit is Unit.ARRAY:
             return execute_conv(self._sram, opcode, f)
         if unit is Unit.VECTOR:
@@ -251,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load_input(text: str) -> tuple[str, NDArray[np.int8]]:
+def _load_input(text: str) -> tuple[str, NDArray[Any]]:
     name, equals, file = text.partition("=")
     if not equals:
         raise InputError(f"{text!r} is not NAME=FILE.npy", where="--input")
@@ -279,13 +289,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _save_output(folder: Path, number: int, name: str, values: NDArray[np.int8]) -> None:
+def _save_output(folder: Path, number: int, name: str, values: NDArray[Any]) -> None:
     """Port names come from the program: one that is no plain file name is replaced by its number."""
     plain = name if name and Path(name).name == name and "\0" not in name else f"output{number}"
     stream = io.BytesIO()
     np.save(stream, values, allow_pickle=False)
     write_atomic(folder / f"{plain}.npy", stream.getvalue())
-    print(f"{name}: {'×'.join(map(str, values.shape))} int8 -> {folder / plain}.npy")
+    print(f"{name}: {'×'.join(map(str, values.shape))} {values.dtype} -> {folder / plain}.npy")
 
 
 if __name__ == "__main__":

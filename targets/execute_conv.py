@@ -1,13 +1,13 @@
 """CONV and CONV_ADD, for all runs at once, in blocks that fit the cache.
 
-Sums are formed in float32 where Σ|w| × max|x − zero point| < 2^24 proves every partial sum exact in any
-order, and in float64 otherwise (exact up to 2^53, beyond any int32 accumulator that may not overflow).
+Integer sums are formed in float32 where Σ|w| × max|x − zero point| < 2^24 proves every partial sum exact in
+any order, and in float64 otherwise (exact up to 2^53, beyond any accumulator that may not overflow). Sums of
+BF16 products are formed in float32 in the order of the instruction set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,26 +15,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
 from ..common.errors import ProgramFault
-from .isa import RECORD_HEADER_BYTES, ConvMode, Opcode
+from .isa import RECORD_HEADER_BYTES, ConvMode, DType, Opcode
 from .memory import Box, Memory
-from .numerics import Stage, check_scales, rescale_int8
+from .numerics import STAGE_FIELDS, Stage, rescale_elements
+from .numerics_float import FloatStage, ordered_product
+from .records import Records, parse_records
 from .views import Extent, View, Window, check_target, output_extent, read_extent, read_window, write_extent
 
 _BLOCK_ELEMENTS = 2**18
 _FLOAT32_EXACT = 2**24
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Weights (channels, taps × inputs) and the stage of every channel of one instruction."""
-
-    weights: NDArray[np.int8]
-    stage: Stage
-
-    def bound(self, zero_point: int) -> int:
-        """Largest magnitude that any partial sum can reach."""
-        largest = int(np.abs(self.weights.astype(np.int32)).sum(axis=1).max())
-        return largest * max(127 - zero_point, zero_point + 128)
 
 
 def execute_conv(sram: Memory, opcode: Opcode, f: Mapping[str, int]) -> int:
@@ -62,31 +51,23 @@ def _read_records(sram: Memory, f: Mapping[str, int], out: Extent, weights: int)
     """One entry when all runs have the same weights, which is the rule, else one per run."""
     if out.chan < f["weights_chan0"]:
         raise ProgramFault(f"channel {out.chan} lies before the first record, {f['weights_chan0']}")
+    size = RECORD_HEADER_BYTES + weights * (DType.BF16.bytes if f["in_type"] == DType.BF16 else 1)
     address = f["weights_addr"] + (out.chan - f["weights_chan0"]) * f["record_pitch"]
-    box = Box(address, (out.channels, RECORD_HEADER_BYTES + weights), (f["record_pitch"], 1))
+    box = Box(address, (out.channels, size), (f["record_pitch"], 1))
     sram.check(box)
     if not box.has_distinct_bytes():
         raise ProgramFault(f"records of {box.counts[1]} bytes overlap at a pitch of {f['record_pitch']}")
     raw = sram.read(box)
     if len(raw) > 1 and (raw == raw[:1]).all():
         raw = raw[:1]
-    stage = ("conv_zp", "conv_min", "conv_max") if "conv_zp" in f else ("out_zp", "act_min", "act_max")
-    zero_point, low, high = (f[name] for name in stage)
-    return [_parse_records(run, out.chan, zero_point, low, high) for run in raw]
+    return [parse_records(run, out.chan, f) for run in raw]
 
 
-def _parse_records(raw: NDArray[np.int8], first_channel: int, zero_point: int, low: int, high: int) -> Records:
-    head = np.ascontiguousarray(raw[:, :RECORD_HEADER_BYTES]).view("<i4").astype(np.int64)
-    bias, multiplier, shift = head.T
-    check_scales(multiplier, shift, first_channel)
-    return Records(raw[:, RECORD_HEADER_BYTES:], Stage(bias, multiplier, shift, zero_point, low, high))
-
-
-def _convolve(window: Window, records: list[Records], f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
+def _convolve(window: Window, records: list[Records], f: Mapping[str, int], out: Extent) -> NDArray[Any]:
     """The result of the output stage, (1 or runs, rows, columns, channels)."""
     runs = max(window.runs, len(records))
     kernel = _depthwise if f["mode"] == ConvMode.DEPTHWISE else _dense
-    result = np.empty((runs, out.rows, out.cols, out.channels), np.int8)
+    result = np.empty((runs, out.rows, out.cols, out.channels), records[0].stage.storage)
     if len(records) == 1:
         kernel(window, slice(0, window.runs), records[0], f, result)
         return result
@@ -96,19 +77,26 @@ def _convolve(window: Window, records: list[Records], f: Mapping[str, int], out:
     return result
 
 
-def _dense(window: Window, runs: slice, records: Records, f: Mapping[str, int], result: NDArray[np.int8]) -> None:
+def _dense(window: Window, runs: slice, records: Records, f: Mapping[str, int], result: NDArray[Any]) -> None:
     kernel, stride = (f["kernel_h"], f["kernel_w"]), (f["stride_h"], f["stride_w"])
-    bound = records.bound(f["in_zp"])
-    dtype: DTypeLike = np.float32 if bound < _FLOAT32_EXACT else np.float64
+    bound = records.bound(f)
+    dtype = _sum_type(records, bound)
     count, rows, cols, channels = result.shape
     depth = records.weights.shape[1]
     weights = np.ascontiguousarray(records.weights.T).astype(dtype)
+    is_float = isinstance(records.stage, FloatStage)
     for block in blocks(count, depth * rows * cols):
         x = window.padded(_shifted(block, runs.start), 0, dtype, f["in_zp"])
         for r, c in _tiles(len(x), rows, cols, depth):
-            sums = _patches(x, kernel, stride, r, c).reshape(-1, depth) @ weights
+            patches = _patches(x, kernel, stride, r, c).reshape(-1, depth)
+            sums = ordered_product(patches, weights) if is_float else patches @ weights
             shape = (len(x), r.stop - r.start, c.stop - c.start, channels)
             result[block, r, c] = records.stage.apply(sums, bound).reshape(shape)
+
+
+def _sum_type(records: Records, bound: int) -> DTypeLike:
+    exact = isinstance(records.stage, FloatStage) or bound < _FLOAT32_EXACT
+    return np.float32 if exact else np.float64
 
 
 def _patches(x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], r: slice, c: slice) -> NDArray[Any]:
@@ -122,10 +110,10 @@ def _patches(x: NDArray[Any], kernel: tuple[int, int], stride: tuple[int, int], 
     return windows.transpose(0, 1, 2, 4, 5, 3)
 
 
-def _depthwise(window: Window, runs: slice, records: Records, f: Mapping[str, int], result: NDArray[np.int8]) -> None:
+def _depthwise(window: Window, runs: slice, records: Records, f: Mapping[str, int], result: NDArray[Any]) -> None:
     kernel_w, stride_h, stride_w = f["kernel_w"], f["stride_h"], f["stride_w"]
-    bound = records.bound(f["in_zp"])
-    dtype: DTypeLike = np.float32 if bound < _FLOAT32_EXACT else np.float64
+    bound = records.bound(f)
+    dtype = _sum_type(records, bound)
     count, rows, cols, channels = result.shape
     weights = np.tile(records.weights.T.astype(dtype), cols if stride_w == 1 else 1)  # one row of outputs per tap
     for block in blocks(count, 2 * rows * cols * channels):
@@ -145,24 +133,26 @@ def _depthwise(window: Window, runs: slice, records: Records, f: Mapping[str, in
         result[block] = records.stage.apply(sums.reshape(len(x), rows, cols, channels), bound)
 
 
-def _add_residual(y: NDArray[np.int8], sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
+def _add_residual(y: NDArray[Any], sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[Any]:
     return add(y, f["conv_zp"], sram, f, out)
 
 
-def add(a: NDArray[np.int8], zero_point: int, sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[np.int8]:
+def add(a: NDArray[Any], zero_point: int, sram: Memory, f: Mapping[str, int], out: Extent) -> NDArray[Any]:
     """`a` plus the second view of the instruction, each through its RESCALE, and their sum through the last one."""
     b = read_extent(sram, View.of("b", f), out)
-    stage = Stage.of(f["sum_multiplier"], f["sum_shift"], f["out_zp"], f["act_min"], f["act_max"])
+    if f["out_type"] == DType.BF16:
+        return FloatStage.of(f).apply(a + b)
+    stage = Stage.of(f["sum_multiplier"], f["sum_shift"], *(f[name] for name in STAGE_FIELDS))
     runs = max(len(a), len(b))
-    result = np.empty((runs, *a.shape[1:]), np.int8)
+    result = np.empty((runs, *a.shape[1:]), stage.storage)
     for block in blocks(runs, 4 * out.elements):
-        first = rescale_int8(_of_runs(a, block), zero_point, f["a_multiplier"], f["a_shift"])
-        sums = first + rescale_int8(_of_runs(b, block), f["b_zp"], f["b_multiplier"], f["b_shift"])
+        first = rescale_elements(_of_runs(a, block), zero_point, f["a_multiplier"], f["a_shift"])
+        sums = first + rescale_elements(_of_runs(b, block), f["b_zp"], f["b_multiplier"], f["b_shift"])
         result[block] = stage.apply(sums, max(-int(sums.min()), int(sums.max())))
     return result
 
 
-def _of_runs(values: NDArray[np.int8], block: slice) -> NDArray[np.int8]:
+def _of_runs(values: NDArray[Any], block: slice) -> NDArray[Any]:
     """Values of some runs; those that all runs share stay as they are."""
     return values[block] if len(values) > 1 else values
 

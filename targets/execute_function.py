@@ -13,7 +13,7 @@ from .execute_conv import blocks
 from .functions import Axis, bilinear, normalise, softmax
 from .isa import NormMode, Opcode, PoolMode, ResizeMode, SoftmaxMode
 from .memory import Box, Memory
-from .numerics import Stage, check_scales, requantise_int8, rescale
+from .numerics import Stage, check_scales, requantise_elements, rescale
 from .ranges import MAX_GROUP
 from .views import Extent, View, check_target, output_extent, read_extent, write_extent
 
@@ -171,7 +171,7 @@ def _resize(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
 def _kept(f: Fields, values: Result) -> Result:
     """Elements as they are, save for the clamp, or rescaled where there is a multiplier."""
     if f["multiplier"]:
-        return requantise_int8(values, f["in_zp"], _stage(f))
+        return requantise_elements(values, f["in_zp"], _stage(f))
     return np.clip(values, f["act_min"], f["act_max"])
 
 

@@ -1,4 +1,4 @@
-"""The instruction set, version 1: what the four decoupled units of the engine execute.
+"""The instruction set, version 2: what the four decoupled units of the engine execute.
 
 A program has one in-order queue per unit. Units meet only at counting semaphores. Every operand
 is a signed 32-bit *field*; fields may depend on the hardware loop counters of their own queue by
@@ -10,10 +10,11 @@ Value of field f inside loops with counters L0 (outermost) .. L3:
 
 `modulo` expresses ring buffers (double buffering): slot = linear iteration number mod depth.
 
-**Tensors.** Activations lie in SRAM as [row][column][channel] int8. A *view* (fields `*_addr`,
-`*_pitch_h`, `*_pitch_w`, `*_row0`, `*_wrap`, `*_chan0`) places element (r, c, k) of a tensor at
+**Tensors.** Activations lie in SRAM as [row][column][channel] elements of `*_type` (`DType`), little endian.
+A *view* (fields `*_addr`, `*_pitch_h`, `*_pitch_w`, `*_row0`, `*_wrap`, `*_chan0`, `*_type`; addresses and
+pitches in bytes) places element (r, c, k) of a tensor at
 
-    addr + ((r − row0) if wrap == 0 else r mod wrap) × pitch_h + c × pitch_w + (k − chan0)
+    addr + ((r − row0) if wrap == 0 else r mod wrap) × pitch_h + c × pitch_w + (k − chan0) × element bytes
 
 An input view also has `in_rows` × `in_cols`, the true size of the map: positions outside of it
 read as the zero point (padding needs no bytes and no DMA).
@@ -24,13 +25,23 @@ a legal no-op. LOAD and STORE skip index i of dimension d < 3 unless 0 <= origin
 
 **Integer semantics** are those of TOSA 1.0: int32 accumulation of (x − zero point) × w, RESCALE
 with scale32 and single rounding: (v × multiplier + 2^(shift−1)) >> shift, 2 <= shift <= 62, then
-+ output zero point, saturating clamp to [act_min, act_max] ⊆ [−128, 127].
++ output zero point, saturating clamp to [act_min, act_max] within the range of the output type.
+
+**Element types.** The types of the operands choose the arithmetic (`ranges.TYPES` lists the combinations):
+
+* INT8 activations: as above; outputs may also be INT16.
+* INT16 activations × INT8 weights: zero points of INT16 are 0; accumulators of 48 bits; RESCALE with scale16, that is
+  multipliers below 2^15. Outputs are INT16 or INT8.
+* BF16: every operation in float32, rounded to nearest even, in the order in which the formulas below are written
+  (first index slowest), starting at +0; results are rounded once more to BF16. act_min, act_max and `multiplier`
+  hold the bits of a float32 (`elements.float_bits`); shifts are unused.
 
 **Faults.** No meaning is given to, and emulation stops at: an access outside of SRAM or DRAM, a STORE to the
 constants; a row before row0, a channel before chan0, more rows than `wrap`; two output elements in
-one byte; an output that overlaps its input, save for ADD, REQUANTISE, TABLE and MUL; statistics or shares over more
-than 2^16 elements; a maximum over padding alone; an accumulator or
-RESCALE result beyond int32, a multiplier below 1; a semaphore above 2^16; units that all wait. LOOP has no steps.
+one byte; an output that overlaps its input, save for ADD, REQUANTISE, TABLE and MUL with elements of one size;
+statistics or shares over more than 2^16 elements; a maximum over padding alone; an accumulator beyond int32 (48 bits
+for INT16), a RESCALE result beyond int32, a multiplier below 1; NaN where an integer is wanted; a semaphore above 2^16;
+units that all wait. LOOP has no steps, an element type neither.
 """
 
 from __future__ import annotations
@@ -38,10 +49,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 MAX_LOOPS = 4
-RECORD_HEADER_BYTES = 12  # bias, multiplier, shift: three int32 before the weights of one output channel
+RECORD_HEADER_BYTES = 12  # before the weights of one output channel; see CONV
 NO_LIMIT = 2**31 - 1
+
+
+class DType(IntEnum):
+    """Type of the elements of a tensor, as the fields `*_type` hold it."""
+
+    INT8 = 0
+    INT16 = 1
+    INT32 = 2
+    BF16 = 3
+    FP32 = 4
+
+    @property
+    def bytes(self) -> int:
+        return _ELEMENT_BYTES[self]
+
+
+_ELEMENT_BYTES = (1, 2, 4, 2, 4)
 
 
 class Unit(IntEnum):
@@ -62,6 +90,7 @@ class Opcode(IntEnum):
     STORE = 17
     CONV = 32  # dense or depthwise convolution + output stage
     CONV_ADD = 33  # the same, then a residual operand is added in the output stage
+    MATMUL = 34  # product of two activations + output stage
     POOL = 48
     ADD = 49
     REQUANTISE = 50
@@ -111,13 +140,32 @@ _DMA = (
     "sram_stride0", "sram_stride1", "sram_stride2", "sram_stride3",
     "origin0", "origin1", "origin2", "limit0", "limit1", "limit2",
 )  # fmt: skip
-_IN = ("in_addr", "in_pitch_h", "in_pitch_w", "in_row0", "in_wrap", "in_chan0", "in_rows", "in_cols", "in_zp")
-_OUT = ("out_addr", "out_pitch_h", "out_pitch_w", "out_row0", "out_wrap", "out_chan0", "out_zp", "act_min", "act_max")
+_IN = (
+    "in_addr",
+    "in_pitch_h",
+    "in_pitch_w",
+    "in_row0",
+    "in_wrap",
+    "in_chan0",
+    "in_rows",
+    "in_cols",
+    "in_zp",
+    "in_type",
+)
+_STAGE = ("out_zp", "out_type", "act_min", "act_max")
+_OUT = ("out_addr", "out_pitch_h", "out_pitch_w", "out_row0", "out_wrap", "out_chan0", *_STAGE)
 _RANGE = ("row_start", "row_count", "row_limit", "col_count", "chan_start", "chan_count", "chan_limit")
 _WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w")
-_SECOND = ("b_addr", "b_pitch_h", "b_pitch_w", "b_row0", "b_wrap", "b_chan0", "b_zp")
+_SECOND = ("b_addr", "b_pitch_h", "b_pitch_w", "b_row0", "b_wrap", "b_chan0", "b_zp", "b_type")
 _ADD = ("a_multiplier", "a_shift", "b_multiplier", "b_shift", "sum_multiplier", "sum_shift")
 _SCALES = ("scale_h_n", "scale_h_d", "offset_h", "scale_w_n", "scale_w_d", "offset_w")
+_MATMUL = (
+    "in_addr", "in_pitch_g0", "in_pitch_g1", "in_pitch_m", "in_zp", "in_type",
+    "b_addr", "b_pitch_g0", "b_pitch_g1", "b_pitch_n", "b_pitch_k", "b_zp", "b_type",
+    "bias_addr", "bias_pitch_g0", "bias_pitch_g1", "bias_pitch_m", "multiplier", "shift",
+    "g0_start", "g0_count", "g0_limit", "g1_count", "m_count", "n_count", "k_count",
+    "out_addr", "out_pitch_g0", "out_pitch_g1", "out_pitch_m",
+)  # fmt: skip
 _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0", "record_pitch") + _RANGE + _OUT
 
 # LOAD/STORE  bytes at dram_addr + Σ (origin_d + i_d) × dram_stride_d (origin3 = 0) and
@@ -125,13 +173,25 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 # CONV        DENSE: out[r, c, k] = stage(bias_k + Σ (in[r·stride_h − pad_h + y, c·stride_w − pad_w + x, i] − in_zp)
 #             × w_k[y, x, i]) over y < kernel_h, x < kernel_w, i < channels_in (in_chan0 = 0).
 #             DEPTHWISE: only i = k, and w_k has [y, x].
-#             The record of channel k lies at weights_addr + (k − weights_chan0) × record_pitch:
-#             bias, multiplier, shift (int32 each), then the int8 weights in the order y, x, i.
-# CONV_ADD    y = stage with conv_zp, conv_min, conv_max; then as ADD with a = y (zero point conv_zp), b = second view.
+#             The record of channel k lies at weights_addr + (k − weights_chan0) × record_pitch: 12 bytes, then the
+#             weights in the order y, x, i. The 12 bytes by in_type: INT8 bias, multiplier, shift (int32 each);
+#             INT16 bias (int64, within 48 bits), multiplier, shift (int16 each); BF16 bias (float32) and zeros.
+#             Weights are INT8, or BF16 for BF16; bias_k is added to the finished sum.
+# CONV_ADD    y = stage with conv_zp, conv_min, conv_max, of out_type; then as ADD with a = y (zero point conv_zp) and
+#             b = second view.
+# MATMUL      out[g, h, m, n] = stage(Σ_k (in[g, h, m, k] − in_zp) × (b[g, h, n, k] − b_zp) + bias[g, h, m, n])
+#             for g0_start <= g < min(g0_start + g0_count, g0_limit), h < g1_count, m < m_count, n < n_count and
+#             k < k_count. Element (g, h, m, k) of `in` lies at in_addr + (g − g0_start) × in_pitch_g0 +
+#             h × in_pitch_g1 + m × in_pitch_m + k elements; `b` has pitches for n and k, `out` and bias hold n
+#             contiguous. bias_addr −1: no bias; else int32 (float32 for BF16), and pitch 0 broadcasts.
+#             INT32 outputs are the accumulators themselves: no RESCALE, zero point 0.
 # ADD         out = clamp(RESCALE(RESCALE(a − in_zp) + RESCALE(b − b_zp)) + out_zp); b has the size of the output.
+#             BF16: clamp(a + b).
 # POOL        MAX: clamp(max(x)) and, when multiplier != 0, RESCALE(max − in_zp) + out_zp before the clamp.
-#             SUM: clamp(RESCALE(Σ (x − in_zp)) + out_zp).
-# REQUANTISE  out = clamp(RESCALE(x − in_zp) + out_zp).
+#             SUM: clamp(RESCALE(Σ (x − in_zp)) + out_zp); BF16: clamp(Σ x × multiplier), each column of the
+#             window summed from top to bottom, then these sums from left to right.
+# REQUANTISE  out = clamp(RESCALE(x − in_zp) + out_zp). Integers to BF16: clamp((x − in_zp) × multiplier);
+#             BF16 to integers: clamp(round to nearest even(x × multiplier) + out_zp); BF16 to BF16: clamp(x).
 # TABLE       out = clamp(table[x + 128]), 256 entries of the output's type at table_addr.
 # MUL         out = clamp(RESCALE((a − in_zp) × (b − b_zp)) + out_zp); pitches 0 of b broadcast it.
 # SOFTMAX     over the covered channels of each row and column: d = max − x, and with two tables of 256 int16 at
@@ -160,6 +220,7 @@ FIELDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.STORE: _DMA,
     Opcode.CONV: _CONV,
     Opcode.CONV_ADD: (*_CONV, "conv_zp", "conv_min", "conv_max", *_SECOND, *_ADD),
+    Opcode.MATMUL: (*_MATMUL, *_STAGE),
     Opcode.POOL: _IN + _WINDOW + ("mode", "multiplier", "shift") + _RANGE + _OUT,
     Opcode.ADD: _IN + _SECOND + _ADD + _RANGE + _OUT,
     Opcode.REQUANTISE: (*_IN, "multiplier", "shift", *_RANGE, *_OUT),
@@ -179,9 +240,15 @@ _VECTOR = frozenset(
 CONTROL = frozenset({Opcode.LOOP, Opcode.END, Opcode.WAIT, Opcode.SIGNAL})
 UNIT_OPCODES: dict[Unit, frozenset[Opcode]] = {
     Unit.DMA_IN: CONTROL | {Opcode.LOAD},
-    Unit.ARRAY: CONTROL | {Opcode.CONV, Opcode.CONV_ADD},
+    Unit.ARRAY: CONTROL | {Opcode.CONV, Opcode.CONV_ADD, Opcode.MATMUL},
     Unit.VECTOR: CONTROL | _VECTOR,
     Unit.DMA_OUT: CONTROL | {Opcode.STORE},
+}
+
+
+TYPE_FIELDS: dict[Opcode, tuple[int, ...]] = {
+    opcode: tuple(number for number, name in enumerate(names) if name.endswith("_type"))
+    for opcode, names in FIELDS.items()
 }
 
 

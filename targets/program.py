@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .isa import Instruction, Unit
+from .isa import DType, Instruction, Unit
 from .spec import EngineSpec
+
+PORT_TYPES = {"int8": DType.INT8, "int16": DType.INT16, "bf16": DType.BF16}
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
     """A tensor that the host writes (input) or reads (output), dense and row-major in DRAM.
 
-    `shape` is the host's shape without the batch axis, for a feature map (channels, height, width).
+    `shape` is the host's shape without the batch axis, for a feature map (channels, height, width). `dtype` is one
+    of `PORT_TYPES`; only int8 has a zero point, and the values of bf16 are real ones, of scale 1.
     """
 
     name: str
@@ -24,7 +27,7 @@ class Port:
 
     @property
     def size_bytes(self) -> int:
-        size = 1
+        size = PORT_TYPES[self.dtype].bytes
         for extent in self.shape:
             size *= extent
         return size

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from ..common.errors import PackageError
 from .budget import UNLIMITED
-from .isa import FIELDS, MAX_LOOPS, UNIT_OPCODES, Instruction, Opcode, Step, Unit
-from .program import Mark, Port, Program
+from .isa import FIELDS, MAX_LOOPS, TYPE_FIELDS, UNIT_OPCODES, Instruction, Opcode, Step, Unit
+from .program import PORT_TYPES, Mark, Port, Program
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 MAX_DYNAMIC_INSTRUCTIONS = UNLIMITED.instructions  # LOOP and END count too, so that no program runs for ever
@@ -97,6 +97,8 @@ def _check_steps(unit: Unit, index: int, instruction: Instruction, depth: int) -
     for step in instruction.steps:
         if not 0 <= step.field < len(instruction.fields):
             raise _problem(unit, index, f"a step refers to field {step.field} that {instruction.opcode.name} lacks")
+        if step.field in TYPE_FIELDS[instruction.opcode]:
+            raise _problem(unit, index, "an element type cannot depend on loop counters")
         _check_step(unit, index, step, depth)
 
 
@@ -138,16 +140,20 @@ def _check_port(program: Program, port: Port, where: str) -> None:
         raise PackageError("a port needs a name", where=where)
     if not port.shape or min(port.shape) < 1:
         raise PackageError(f"the shape of a port has positive extents, got {port.shape}", where=where)
+    if port.dtype not in PORT_TYPES:
+        raise PackageError(f"unknown element type {port.dtype!r}", where=where, hint=f"known: {', '.join(PORT_TYPES)}")
     low, high = len(program.constants), program.dram_bytes
     if not low <= port.dram_addr <= port.dram_addr + port.size_bytes <= high:
         last = port.dram_addr + port.size_bytes
         raise PackageError(f"bytes {port.dram_addr}..{last} lie outside of the free DRAM {low}..{high}", where=where)
-    if port.dtype != "int8":
-        raise PackageError(f"ports hold int8, got {port.dtype!r}", where=where)
     if not (math.isfinite(port.scale) and port.scale > 0):
         raise PackageError(f"the scale must be positive and finite, got {port.scale}", where=where)
     if not -128 <= port.zero_point <= 127:
         raise PackageError(f"the zero point must be an int8, got {port.zero_point}", where=where)
+    if port.dtype != "int8" and port.zero_point:
+        raise PackageError(f"{port.dtype} has the zero point 0, got {port.zero_point}", where=where)
+    if port.dtype == "bf16" and port.scale != 1:
+        raise PackageError(f"bf16 has the scale 1, got {port.scale}", where=where)
 
 
 def _check_disjoint(ports: list[Port]) -> None:

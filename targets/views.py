@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..common.errors import ProgramFault
+from .elements import load_elements, store_elements
+from .isa import DType
 from .memory import Box, Memory
 from .resolve import clipped
 
@@ -58,10 +60,12 @@ class View:
     row0: int
     wrap: int
     chan0: int
+    dtype: DType
 
     @classmethod
     def of(cls, prefix: str, f: Mapping[str, int]) -> View:
-        return cls(*(f[f"{prefix}_{name}"] for name in _VIEW))
+        addr, pitch_h, pitch_w, row0, wrap, chan0 = (f[f"{prefix}_{name}"] for name in _VIEW)
+        return cls(addr, pitch_h, pitch_w, row0, wrap, chan0, DType(f[f"{prefix}_type"]))
 
     def segments(self, extent: Extent) -> list[Segment]:
         """The boxes that hold a non-empty extent: one, or two when a rolling buffer wraps around in it."""
@@ -81,23 +85,25 @@ class View:
         return found
 
     def _box(self, extent: Extent, local_row: int, rows: int) -> Box:
-        address = self.addr + local_row * self.pitch_h + extent.col * self.pitch_w + extent.chan - self.chan0
-        return Box(address, (rows, extent.cols, extent.channels), (self.pitch_h, self.pitch_w, 1))
+        size = self.dtype.bytes
+        address = self.addr + local_row * self.pitch_h + extent.col * self.pitch_w + (extent.chan - self.chan0) * size
+        return Box(address, (rows, extent.cols, extent.channels * size), (self.pitch_h, self.pitch_w, 1))
 
 
-def read_extent(sram: Memory, view: View, extent: Extent) -> NDArray[np.int8]:
-    """The values of an extent, (1 or runs, rows, columns, channels)."""
-    parts = [sram.read(segment.box) for segment in view.segments(extent)]
+def read_extent(sram: Memory, view: View, extent: Extent) -> NDArray[Any]:
+    """The values of an extent, (1 or runs, rows, columns, channels), as `load_elements` gives them."""
+    parts = [load_elements(sram.read(segment.box), view.dtype) for segment in view.segments(extent)]
     if len(parts) == 1:
         return parts[0]
     runs = max(len(part) for part in parts)
     return np.concatenate([np.broadcast_to(part, (runs, *part.shape[1:])) for part in parts], axis=1)
 
 
-def write_extent(sram: Memory, view: View, extent: Extent, values: NDArray[np.int8]) -> None:
-    """Stores (1 or runs, rows, columns, channels) values."""
+def write_extent(sram: Memory, view: View, extent: Extent, values: NDArray[Any]) -> None:
+    """Stores (1 or runs, rows, columns, channels) values; floats are rounded to the type of the view."""
+    raw = store_elements(values, view.dtype)
     for segment in view.segments(extent):
-        sram.write(segment.box, values[:, segment.start : segment.start + segment.rows])
+        sram.write(segment.box, raw[:, segment.start : segment.start + segment.rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +118,14 @@ class Window:
     channels: int
     top: int
     left: int
-    parts: tuple[tuple[int, NDArray[np.int8]], ...]
+    parts: tuple[tuple[int, NDArray[Any]], ...]
     boxes: tuple[Box, ...]
 
     @property
     def runs(self) -> int:
         return max((len(values) for _, values in self.parts), default=1)
 
-    def padded(self, runs: slice, fill: int, dtype: DTypeLike, zero_point: int = 0) -> NDArray[Any]:
+    def padded(self, runs: slice, fill: float, dtype: DTypeLike, zero_point: int = 0) -> NDArray[Any]:
         """Values minus `zero_point` for some runs, (runs, rows, columns, channels), with `fill` as padding."""
         count = len(range(*runs.indices(self.runs)))
         shape = (count, self.rows, self.cols, self.channels)
@@ -149,15 +155,16 @@ def read_window(sram: Memory, f: Mapping[str, int], out: Extent, chan: int, chan
     if inside_rows <= 0 or inside_cols <= 0:
         return Window(rows, cols, channels, 0, 0, (), ())
     inside = Extent(row + top, inside_rows, col + left, inside_cols, chan, channels)
-    segments = View.of("in", f).segments(inside)
-    parts = tuple((segment.start, sram.read(segment.box)) for segment in segments)
+    view = View.of("in", f)
+    segments = view.segments(inside)
+    parts = tuple((segment.start, load_elements(sram.read(segment.box), view.dtype)) for segment in segments)
     return Window(rows, cols, channels, top, left, parts, tuple(segment.box for segment in segments))
 
 
 def check_target(sram: Memory, view: View, extent: Extent, window: Window | None = None) -> None:
-    """Raises `ProgramFault` unless the output lies in SRAM, one byte per element, and off the input `window`."""
+    """Raises `ProgramFault` unless the output lies in SRAM, each element in its own bytes, and off the `window`."""
     rows = view.wrap or extent.rows
-    shape = Box(view.addr, (rows, extent.cols, extent.channels), (view.pitch_h, view.pitch_w, 1))
+    shape = Box(view.addr, (rows, extent.cols, extent.channels * view.dtype.bytes), (view.pitch_h, view.pitch_w, 1))
     if not shape.has_distinct_bytes():
         raise ProgramFault(f"output pitches {view.pitch_h} and {view.pitch_w} put two elements into one byte")
     for segment in view.segments(extent):

@@ -11,8 +11,19 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lanefit.targets.isa import FIELDS, MAX_LOOPS, NO_LIMIT, UNIT_OPCODES, Instruction, Opcode, Step, Unit
-from lanefit.targets.program import Mark, Port, Program
+from lanefit.targets.isa import (
+    FIELDS,
+    MAX_LOOPS,
+    NO_LIMIT,
+    TYPE_FIELDS,
+    UNIT_OPCODES,
+    Instruction,
+    Opcode,
+    Step,
+    Unit,
+)
+from lanefit.targets.program import PORT_TYPES, Mark, Port, Program
+from lanefit.targets.ranges import TYPES
 from lanefit.targets.spec import EngineSpec
 
 Array: TypeAlias = NDArray[Any]
@@ -29,7 +40,8 @@ _NEUTRAL = {
     "stride_w": 1, "row_limit": NO_LIMIT, "chan_limit": NO_LIMIT, "limit0": NO_LIMIT, "limit1": NO_LIMIT,
     "limit2": NO_LIMIT, "count0": 1, "count1": 1, "count2": 1, "count3": 1, "channels_in": 1,
     "multiplier": 1 << 30, "shift": 30, "a_multiplier": 1 << 30, "a_shift": 30, "b_multiplier": 1 << 30, "b_shift": 30,
-    "sum_multiplier": 1 << 30, "sum_shift": 30,
+    "sum_multiplier": 1 << 30, "sum_shift": 30, "g0_count": 1, "g0_limit": NO_LIMIT, "g1_count": 1, "m_count": 1,
+    "n_count": 1, "k_count": 1, "bias_addr": -1,
 }  # fmt: skip
 
 
@@ -98,16 +110,18 @@ class Layout:
         self.sram += len(data)
         return address
 
-    def map(self, name: str, shape: Shape, *, gap: int = 0, rows: range | None = None, wrap: int = 0) -> dict:
+    def map(
+        self, name: str, shape: Shape, *, gap: int = 0, rows: range | None = None, wrap: int = 0, dtype: str = "int8"
+    ) -> dict[str, int]:
         """View fields (without prefix) of an input map in SRAM, with `gap` unused bytes between columns.
 
         Only `rows` of it are loaded; with `wrap` they go to row mod wrap, one LOAD per row.
         """
-        height, width, channels = shape
+        height, width, channels = shape[0], shape[1], shape[2] * PORT_TYPES[dtype].bytes
         chosen = range(height) if rows is None else rows
         pitch_w = channels + gap
         pitch_h = width * pitch_w + gap
-        self.inputs.append(Port(name, self.dram, shape, 1.0, 0))
+        self.inputs.append(Port(name, self.dram, shape, 1.0, 0, dtype))
         row0 = 0 if wrap else chosen.start
         for row in chosen:
             local = row % wrap if wrap else row - row0
@@ -121,18 +135,21 @@ class Layout:
         address = self.sram
         self.dram += height * width * channels
         self.sram += (wrap or len(chosen)) * pitch_h
-        return {"addr": address, "pitch_h": pitch_h, "pitch_w": pitch_w, "row0": row0, "wrap": wrap, "chan0": 0}
+        found = {"addr": address, "pitch_h": pitch_h, "pitch_w": pitch_w, "row0": row0, "wrap": wrap, "chan0": 0}
+        return {**found, "type": int(PORT_TYPES[dtype])}
 
 
 def view(prefix: str, fields: Fields) -> Fields:
     return {f"{prefix}_{name}": value for name, value in fields.items()}
 
 
-def one_instruction(layout: Layout, opcode: Opcode, shape: Shape, **fields: int) -> Program:
+def one_instruction(layout: Layout, opcode: Opcode, shape: Shape, *, dtype: str = "int8", **fields: int) -> Program:
     """LOADs, one compute instruction into a dense map of `shape` (rows, columns, channels), and its STORE."""
     rows, cols, channels = shape
-    size = rows * cols * channels
-    out = {"addr": layout.sram, "pitch_h": cols * channels, "pitch_w": channels, "wrap": 0}
+    width = PORT_TYPES[dtype].bytes
+    size = rows * cols * channels * width
+    out = {"addr": layout.sram, "pitch_h": cols * channels * width, "pitch_w": channels * width, "wrap": 0}
+    out["type"] = int(PORT_TYPES[dtype])
     out |= {"row0": fields.get("row_start", 0), "chan0": fields.get("chan_start", 0)}
     ranges = {"row_count": rows, "col_count": cols, "chan_count": channels}
     compute = instruction(opcode, **{**ranges, **view("out", out), **fields})
@@ -146,7 +163,7 @@ def one_instruction(layout: Layout, opcode: Opcode, shape: Shape, **fields: int)
             unit: [wait(0), compute, signal(1)],
             Unit.DMA_OUT: [wait(1), store],
         },
-        constants=layout.constants, inputs=layout.inputs, outputs=[Port("y", layout.dram, shape, 1.0, 0)],
+        constants=layout.constants, inputs=layout.inputs, outputs=[Port("y", layout.dram, shape, 1.0, 0, dtype)],
         dram_bytes=layout.dram + size, sram_bytes=layout.sram + size,
         marks=[Mark(u, 0, "operands" if u is Unit.DMA_IN else "compute") for u in Unit],
     )  # fmt: skip
@@ -256,13 +273,18 @@ def random_queue(rng: random.Random, unit: Unit) -> tuple[Instruction, ...]:
 def _random_instruction(rng: random.Random, opcode: Opcode, depth: int) -> Instruction:
     if opcode in (Opcode.WAIT, Opcode.SIGNAL):
         return Instruction(opcode, (rng.randrange(SPEC.semaphores), rng.randint(0, 3)))
-    values = tuple(rng.choice([0, 1, _int32(rng)]) for _ in FIELDS[opcode])
-    return Instruction(opcode, values, tuple(_random_step(rng, len(values), depth) for _ in range(rng.randrange(3))))
+    values = [rng.choice([0, 1, _int32(rng)]) for _ in FIELDS[opcode]]
+    types = rng.choice([*sorted(TYPES.get(opcode, ())), [rng.choice([0, 2, 5, -1]) for _ in TYPE_FIELDS[opcode]]])
+    for position, kind in zip(TYPE_FIELDS[opcode], types, strict=True):
+        values[position] = int(kind)
+    chosen = [p for p in range(len(values)) if p not in TYPE_FIELDS[opcode]]
+    steps = tuple(_random_step(rng, rng.choice(chosen), depth) for _ in range(rng.randrange(3)))
+    return Instruction(opcode, tuple(values), steps)
 
 
-def _random_step(rng: random.Random, count: int, depth: int) -> Step:
+def _random_step(rng: random.Random, position: int, depth: int) -> Step:
     a, b, c, d = (rng.choice([0, 1, _int32(rng)]) if level < depth else 0 for level in range(MAX_LOOPS))
-    return Step(rng.randrange(count), (a, b, c, d), _int32(rng), rng.choice([0, 2, abs(_int32(rng)) // 2]))
+    return Step(position, (a, b, c, d), _int32(rng), rng.choice([0, 2, abs(_int32(rng)) // 2]))
 
 
 def _int32(rng: random.Random) -> int:
