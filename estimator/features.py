@@ -106,9 +106,8 @@ def _operator_work(subgraph: Subgraph, number: int, spec: EngineSpec) -> Work:
     rows, cols, channels = op.output
     if isinstance(op, Conv2d):
         residual = subgraph.second is not None and number == len(subgraph.ops) - 1
-        return conv_work(
-            spec, rows, cols, channels, op.input[2], op.window.taps, depthwise=op.depthwise, residual=residual
-        )
+        kernel = (op.window.kernel_h, op.window.kernel_w)
+        return conv_work(spec, rows, cols, channels, op.input[2], *kernel, depthwise=op.depthwise, residual=residual)
     reads = op.window.taps if isinstance(op, Pool2d) else 2 if subgraph.second else 1
     return vector_work(spec, prod(op.output), reads)
 

@@ -85,8 +85,9 @@ def _gain(
 
 def _cycles(conv: Conv2d, spec: EngineSpec) -> float:
     rows, cols, channels = conv.output
-    taps = conv.window.taps
-    return conv_work(spec, rows, cols, channels, conv.input[2], taps, depthwise=conv.depthwise, residual=False).array
+    kernel = (conv.window.kernel_h, conv.window.kernel_w)
+    work = conv_work(spec, rows, cols, channels, conv.input[2], *kernel, depthwise=conv.depthwise, residual=False)
+    return work.array
 
 
 def _memory(step: PlannedStep, report: SubgraphReport, spec: EngineSpec) -> str:

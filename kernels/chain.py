@@ -247,7 +247,7 @@ def _stage_cycles(stage: Stage, stripes: int, spec: EngineSpec, *, residual: boo
 def _rows_cycles(stage: Stage, rows: int, spec: EngineSpec, residual: bool) -> float:
     conv = stage.conv
     work = conv_work(
-        spec, rows, conv.output[1], conv.output[2], conv.input[2], conv.window.taps,
+        spec, rows, conv.output[1], conv.output[2], conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
         depthwise=conv.depthwise, residual=residual,
     )  # fmt: skip
     return work.cycles + spec.issue_cycles

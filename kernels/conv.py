@@ -147,7 +147,7 @@ class ConvKernel:
     def _work(p: _Plan, spec: EngineSpec, rows: int, channels: int, subgraph: Subgraph) -> float:
         conv = p.conv
         return conv_work(
-            spec, rows, conv.output[1], channels, conv.input[2], conv.window.taps,
+            spec, rows, conv.output[1], channels, conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
             depthwise=conv.depthwise, residual=subgraph.second is not None,
         ).cycles  # fmt: skip
 

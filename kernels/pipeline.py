@@ -64,7 +64,7 @@ def _tile_cycles(subgraph: Subgraph, conv: Conv2d, channels: int, spec: EngineSp
     """Cycles to load the weights of one tile, and to compute it, both with their issue."""
     load = dma_work(spec, 1, channels * record_pitch(conv), 1)
     compute = conv_work(
-        spec, conv.output[0], conv.output[1], channels, conv.input[2], conv.window.taps,
+        spec, conv.output[0], conv.output[1], channels, conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
         depthwise=conv.depthwise, residual=subgraph.second is not None,
     )  # fmt: skip
     return spec.issue_cycles + load.cycles, spec.issue_cycles + compute.cycles

@@ -145,7 +145,7 @@ def roughness(values: Sequence[int], times: Sequence[float]) -> float:
 
 
 def _cycles(spec: EngineSpec, channels_in: int, channels: int) -> float:
-    work = conv_work(spec, _PROBE_ROWS, _PROBE_COLS, channels, channels_in, 1, depthwise=False, residual=False)
+    work = conv_work(spec, _PROBE_ROWS, _PROBE_COLS, channels, channels_in, 1, 1, depthwise=False, residual=False)
     return work.cycles
 
 

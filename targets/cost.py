@@ -1,14 +1,16 @@
 """Cycles of one data instruction, by bound. The timing model and the kernels' closed forms share these.
 
-Array (weights stationary): for every block of output lanes, tap and block of input lanes the
+Array (weights stationary): for every block of output lanes and every fold of taps and input channels the
 weights are fetched, then stream over a group of positions that the accumulators can hold:
-cycles = Σ max(positions / micro-block, weight block bytes / weight feed). The output stage, the SRAM
+cycles = Σ max(positions / micro-block, weight block bytes / weight feed). Where the engine lists several folds and
+micro-blocks, the instruction takes those with the fewest cycles. The output stage, the SRAM
 ports and the array are pipelined, so an instruction lasts as long as the slowest of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .isa import DType, Opcode
 from .spec import EngineSpec
@@ -56,58 +58,90 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+@lru_cache(maxsize=2**15)
 def conv_work(
     spec: EngineSpec,
     rows: int,
     cols: int,
     channels: int,
     channels_in: int,
-    taps: int,
+    kernel_h: int,
+    kernel_w: int,
     *,
     depthwise: bool,
     residual: bool,
     elements: Elements = INT8,
 ) -> Work:
-    """Work of CONV / CONV_ADD on `rows` × `cols` × `channels` outputs; `taps` = kernel_h × kernel_w."""
+    """Work of CONV / CONV_ADD on `rows` × `cols` × `channels` outputs, each over `channels_in` inputs per tap."""
     if not (rows and cols and channels):
         return Work()
-    out_blocks = ceil_div(channels, spec.output_lanes)
+    taps = kernel_h * kernel_w
     if depthwise:
-        steps, block_bytes = ceil_div(taps, spec.depthwise_taps), spec.output_lanes * spec.depthwise_taps
+        lanes = spec.depthwise_taps * spec.step_cycles
+        steps = ceil_div(taps, lanes)
     else:
-        steps, block_bytes = taps * ceil_div(channels_in, spec.input_lanes), spec.output_lanes * spec.input_lanes
-    blocks = ceil_div(rows, spec.positions_h) * ceil_div(cols, spec.positions_w)
-    streaming = _streaming(spec, blocks, block_bytes * elements.second.bytes, elements)
-    outputs = rows * cols * channels
-    lanes_read = blocks * spec.positions * block_bytes / (1 if depthwise else spec.output_lanes)
-    read = steps * out_blocks * lanes_read * elements.first.bytes
-    return Work(
-        array=streaming * steps * out_blocks,
-        output=outputs / spec.output_elements_per_cycle,
-        sram=(read + outputs * (2 if residual else 1) * elements.out.bytes) / spec.sram_bytes_per_cycle,
-    )
+        lanes = spec.input_lanes * spec.step_cycles
+        steps = min(ceil_div(taps, t) * ceil_div(channels_in, c) for c, t in spec.array_folds)
+    extent, outputs = (rows, cols, channels), rows * cols * channels
+    written = outputs * (2 if residual else 1) * elements.out.bytes
+    found = [
+        _stationary(spec, block, extent, steps, lanes, elements, shared=not depthwise) for block in spec.array_blocks
+    ]
+    return _fewest(spec, outputs, found, written)
 
 
 def matmul_work(spec: EngineSpec, groups: int, m: int, n: int, k: int, *, bias: bool, elements: Elements) -> Work:
     """Work of MATMUL on `groups` products of m × k by k × n elements: b is the stationary operand of every group."""
     if not (groups and m and n):
         return Work()
-    blocks = ceil_div(n, spec.output_lanes) * ceil_div(k, spec.input_lanes)
-    block_bytes = spec.output_lanes * spec.input_lanes * elements.second.bytes
-    streaming = _streaming(spec, ceil_div(m, spec.positions), block_bytes, elements)
     outputs = groups * m * n
-    read = groups * blocks * m * spec.input_lanes * elements.first.bytes + (4 * outputs if bias else 0)
-    return Work(
-        array=groups * blocks * streaming,
-        output=outputs / spec.output_elements_per_cycle,
-        sram=(read + outputs * elements.out.bytes) / spec.sram_bytes_per_cycle,
-    )
+    lanes = spec.input_lanes * spec.step_cycles
+    steps = min(ceil_div(k, channels) for channels, _ in spec.array_folds)
+    moved = outputs * elements.out.bytes + (4 * outputs if bias else 0)
+    found = []
+    for high, wide, deep in spec.array_blocks:  # the rows of a product have no second dimension to tile
+        array, read = _stationary(spec, (high * wide, 1, deep), (m, 1, n), steps, lanes, elements, shared=True)
+        found.append((groups * array, groups * read))
+    return _fewest(spec, outputs, found, moved)
+
+
+def _fewest(spec: EngineSpec, outputs: int, choices: list[tuple[float, float]], moved: float) -> Work:
+    """The best of several (array cycles, SRAM bytes read), with `moved` further bytes and the output stage."""
+    output = outputs / spec.output_elements_per_cycle
+    works = [
+        Work(array=array, output=output, sram=(read + moved) / spec.sram_bytes_per_cycle) for array, read in choices
+    ]
+    return works[0] if len(works) == 1 else min(works, key=lambda work: (work.cycles, work.array, work.sram))
+
+
+def _stationary(
+    spec: EngineSpec,
+    micro_block: tuple[int, int, int],
+    extent: tuple[int, int, int],
+    steps: int,
+    lanes: int,
+    elements: Elements,
+    *,
+    shared: bool,
+) -> tuple[float, float]:
+    """Cycles of the array, and bytes of input that it reads, for `extent` outputs of `steps` × `lanes` products each.
+
+    `shared`: the output lanes read the same inputs. Neighbouring positions share nothing: a micro-block of more
+    positions reads more bytes per cycle.
+    """
+    high, wide, deep = micro_block
+    rows, cols, channels = extent
+    out_blocks = ceil_div(channels, deep)
+    blocks = ceil_div(rows, high) * ceil_div(cols, wide)
+    streaming = _streaming(spec, blocks, deep * lanes * elements.second.bytes, elements)
+    read = steps * out_blocks * (blocks * high * wide * lanes * (1 if shared else deep)) * elements.first.bytes
+    return streaming * steps * out_blocks, read
 
 
 def _streaming(spec: EngineSpec, blocks: int, fetch_bytes: int, elements: Elements) -> float:
     """Cycles in which `blocks` micro-blocks of positions pass one block of weights, which is fetched each time
     that the accumulators are full."""
-    fetch, rate = fetch_bytes / spec.weight_bytes_per_cycle, elements.rate(spec)
+    fetch, rate = fetch_bytes / spec.weight_bytes_per_cycle, elements.rate(spec) / spec.step_cycles
     capacity = max(1, spec.accumulator_bytes // (elements.sum_bytes * spec.output_lanes * spec.positions))
     full, rest = divmod(blocks, capacity)
     return full * max(capacity / rate, fetch) + (max(rest / rate, fetch) if rest else 0.0)

@@ -142,8 +142,9 @@ def _conv_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int
         depthwise, taps = v[mode] == ConvMode.DEPTHWISE, v[kernel_h] * v[kernel_w]
         residual = opcode is Opcode.CONV_ADD
         work = conv_work(
-            spec, rows, cols, channels, v[inputs], taps, depthwise=depthwise, residual=residual, elements=elements(v)
-        )
+            spec, rows, cols, channels, v[inputs], v[kernel_h], v[kernel_w],
+            depthwise=depthwise, residual=residual, elements=elements(v),
+        )  # fmt: skip
         return Cost(work, work.cycles, macs=rows * cols * channels * taps * (1 if depthwise else v[inputs]))
 
     return cost

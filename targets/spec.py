@@ -9,7 +9,6 @@ in Vela's performance model; the `ne-*` family is our own.
 from __future__ import annotations
 
 import json
-import math
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
@@ -18,8 +17,8 @@ from typing import Any
 
 from ..common.errors import ConfigError, SpecError, UnknownNameError
 from ..common.files import read_config_text, stable_hash
+from .spec_rules import LIST_WIDTHS, problems
 
-MAX_SEMAPHORES = 65536
 _SECTIONS: dict[str, dict[str, str]] = {
     "engine": {"name": "name", "clock_mhz": "clock_mhz", "issue_cycles": "issue_cycles", "semaphores": "semaphores"},
     "array": {
@@ -27,6 +26,10 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "output_lanes": "output_lanes",
         "positions_h": "positions_h",
         "positions_w": "positions_w",
+        "dataflow": "dataflow",
+        "folds": "folds",
+        "micro_blocks": "micro_blocks",
+        "step_cycles": "step_cycles",
         "depthwise_taps": "depthwise_taps",
         "weight_bytes_per_cycle": "weight_bytes_per_cycle",
         "accumulator_bytes": "accumulator_bytes",
@@ -43,16 +46,23 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "sram_bytes": "sram_bytes",
         "sram_banks": "sram_banks",
         "sram_bytes_per_cycle": "sram_bytes_per_cycle",
+        "sram_latency_cycles": "sram_latency_cycles",
+        "sram_burst_bytes": "sram_burst_bytes",
         "dram_bytes_per_cycle": "dram_bytes_per_cycle",
         "dram_latency_cycles": "dram_latency_cycles",
         "dram_burst_bytes": "dram_burst_bytes",
+        "flash_bytes_per_cycle": "flash_bytes_per_cycle",
+        "flash_latency_cycles": "flash_latency_cycles",
+        "flash_burst_bytes": "flash_burst_bytes",
+        "io_memory": "io_memory",
+        "spill": "spill",
     },
 }
 
 
 _PRESETS = resources.files(__name__.rpartition(".")[0]) / "presets"
 _LARGEST = 2**53  # every integer up to here is exact as a float
-_MAY_BE_ZERO = frozenset({"name", "dram_latency_cycles", "issue_cycles"})
+_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,17 @@ class EngineSpec:
     dram_burst_bytes: int = 64
     issue_cycles: int = 8  # decode and fill of one data instruction
     semaphores: int = 256
+    dataflow: str = "weight-stationary"  # one of `DATAFLOWS`
+    folds: tuple[tuple[int, int], ...] = ()  # ways to use the input lanes, channels × taps; () means input_lanes × 1
+    micro_blocks: tuple[tuple[int, int, int], ...] = ()  # rows × columns × output channels; () means the above
+    step_cycles: int = 1  # cycles in which the array works through one fold
+    sram_latency_cycles: int = 0
+    sram_burst_bytes: int = 1
+    flash_bytes_per_cycle: float = 0.0  # 0: constants live in DRAM; otherwise they come through a channel of their own
+    flash_latency_cycles: int = 0
+    flash_burst_bytes: int = 1
+    io_memory: str = "dram"  # where the host leaves inputs and expects outputs: "dram" or "sram"
+    spill: bool = True  # False: feature maps never leave SRAM
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -91,36 +112,12 @@ class EngineSpec:
                 object.__setattr__(self, f.name, float(getattr(self, f.name)))
         if not self.weight_bytes_per_cycle:
             object.__setattr__(self, "weight_bytes_per_cycle", self.input_lanes * self.output_lanes / 4)
-        for problem in self._problems():
+        for problem in problems(self):
             raise SpecError(problem, where=f"engine {self.name!r}", hint="correct the engine description")
 
-    def _problems(self) -> list[str]:
-        problems = [
-            f"{f.name} must be positive and finite, got {getattr(self, f.name)}"
-            for f in fields(self)
-            if f.name not in _MAY_BE_ZERO and not 0 < getattr(self, f.name) < math.inf
-        ]
-        if self.semaphores > MAX_SEMAPHORES:
-            problems.append(f"semaphores {self.semaphores} exceed {MAX_SEMAPHORES}")
-        if self.dram_latency_cycles < 0 or self.issue_cycles < 0:
-            problems.append("dram_latency_cycles and issue_cycles must not be negative")
-        if self.depthwise_taps > self.input_lanes:
-            problems.append(
-                f"depthwise_taps {self.depthwise_taps} exceed input_lanes {self.input_lanes} that serve them"
-            )
-        one_block = 4 * self.output_lanes * self.positions_h * self.positions_w
-        if self.accumulator_bytes < one_block:
-            problems.append(
-                f"accumulator_bytes {self.accumulator_bytes} hold less than one int32 micro-block, {one_block}"
-            )
-        if self.sram_banks > 0 and self.sram_bytes % self.sram_banks:
-            problems.append(f"sram_bytes {self.sram_bytes} do not divide into sram_banks {self.sram_banks}")
-        if self.sram_bytes_per_cycle < self.dram_bytes_per_cycle:
-            problems.append(
-                f"sram_bytes_per_cycle {self.sram_bytes_per_cycle} are below "
-                f"dram_bytes_per_cycle {self.dram_bytes_per_cycle}"
-            )
-        return problems
+    def __hash__(self) -> int:
+        # Equal specs agree in these; hashing every field would cost more than most of what is cached by spec.
+        return hash((self.name, self.sram_bytes, self.dram_bytes_per_cycle, self.output_elements_per_cycle))
 
     @property
     def positions(self) -> int:
@@ -132,9 +129,24 @@ class EngineSpec:
         return self.input_lanes * self.output_lanes * self.positions
 
     @property
+    def array_folds(self) -> tuple[tuple[int, int], ...]:
+        """Input channels × kernel taps that one step of the array sums, one of these per instruction."""
+        return self.folds or ((self.input_lanes * self.step_cycles, 1),)
+
+    @property
+    def array_blocks(self) -> tuple[tuple[int, int, int], ...]:
+        """Rows × columns × output channels that the array computes together, one of these per instruction."""
+        return self.micro_blocks or ((self.positions_h, self.positions_w, self.output_lanes),)
+
+    @property
+    def channel_multiples(self) -> tuple[int, int]:
+        """Input and output channel counts that are multiples of these leave no lane idle in any dense layer."""
+        return max(channels for channels, _ in self.array_folds), max(c for _, _, c in self.array_blocks)
+
+    @property
     def channel_multiple(self) -> int:
         """Channel counts that are multiples of this leave no lane idle."""
-        return max(self.input_lanes, self.output_lanes)
+        return max(self.channel_multiples)
 
     def digest(self) -> str:
         """Stable hash of every field, for caches, packages and measurement keys."""
@@ -147,21 +159,39 @@ class EngineSpec:
 def spec_from_dict(values: dict[str, Any], *, where: str = "") -> EngineSpec:
     """The inverse of `EngineSpec.as_dict`; unknown or mistyped fields raise `ConfigError`."""
     known = {f.name: f for f in fields(EngineSpec)}
+    read: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
             raise ConfigError(f"unknown key {key!r}", where=where, hint=f"known: {', '.join(sorted(known))}")
-        wanted = known[key].type
-        kinds = {"str": (str,), "int": (int,), "float": (int, float)}[str(wanted)]
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise ConfigError(f"{key} must be {wanted}, got {value!r}", where=f"{where}:{key}" if where else key)
-        if isinstance(value, int) and abs(value) > _LARGEST:
-            raise ConfigError(f"{key} is larger than {_LARGEST}", where=f"{where}:{key}" if where else key)
+        place = f"{where}:{key}" if where else key
+        read[key] = (
+            _lists(key, value, place) if key in LIST_WIDTHS else _scalar(key, value, str(known[key].type), place)
+        )
     missing = [n for n, f in known.items() if n not in values and f.default is f.default_factory]  # both MISSING
     if missing:
         raise ConfigError(
             f"missing {', '.join(missing)}", where=where, hint="see `lanefit info TARGET` for a complete one"
         )
-    return EngineSpec(**values)
+    return EngineSpec(**read)
+
+
+def _scalar(key: str, value: Any, wanted: str, place: str) -> Any:
+    if not isinstance(value, _KINDS[wanted]) or (isinstance(value, bool) and wanted != "bool"):
+        raise ConfigError(f"{key} must be {wanted}, got {value!r}", where=place)
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ConfigError(f"{key} is larger than {_LARGEST}", where=place)
+    return value
+
+
+def _lists(key: str, value: Any, place: str) -> tuple[tuple[int, ...], ...]:
+    """A list of equally long lists of integers, as tuples."""
+    width = LIST_WIDTHS[key]
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{key} must be a list of lists of {width} integers, got {value!r}", where=place)
+    for row in value:
+        if not isinstance(row, list | tuple) or len(row) != width:
+            raise ConfigError(f"{key} must be a list of lists of {width} integers, got {row!r} in it", where=place)
+    return tuple(tuple(_scalar(key, number, "int", place) for number in row) for row in value)
 
 
 def spec_from_toml(text: str, *, where: str) -> EngineSpec:

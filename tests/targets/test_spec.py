@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_programs import SPEC
@@ -60,6 +61,10 @@ def test_a_file_needs_only_what_has_no_default(tmp_path: Path) -> None:
         ("sram_bytes = 65536", "sram_bytes = 1" + "0" * 30, ConfigError, "sram_bytes is larger than"),
         ("clock_mhz = 200", "", ConfigError, "missing clock_mhz"),
         ("[engine]", "[engine", ConfigError, "not valid TOML"),
+        ("output_lanes = 8", "output_lanes = 8\nfolds = 8", ConfigError, "folds must be a list of lists"),
+        ("output_lanes = 8", "output_lanes = 8\nfolds = [[8]]", ConfigError, r"of 2 integers, got \[8\] in it"),
+        ("output_lanes = 8", "output_lanes = 8\nfolds = [[8, true]]", ConfigError, "folds must be int, got True"),
+        ("= 65536", "= 65536\nspill = 1", ConfigError, r"spill must be bool, got 1\n  at .*mine.toml:spill"),
         ("lanes = 8", "lanes = 0", SpecError, "input_lanes must be positive and finite, got 0"),
         ("clock_mhz = 200", "clock_mhz = inf", SpecError, "clock_mhz must be positive and finite, got inf"),
         ("clock_mhz = 200", "clock_mhz = nan", SpecError, "clock_mhz must be positive and finite, got nan"),
@@ -93,11 +98,17 @@ def test_unknown_target_lists_the_presets() -> None:
         ({"depthwise_taps": 5}, "depthwise_taps 5 exceed input_lanes 4"),
         ({"accumulator_bytes": 15}, "accumulator_bytes 15 hold less than one int32 micro-block, 16"),
         ({"sram_banks": 3}, "sram_bytes 65536 do not divide into sram_banks 3"),
-        ({"issue_cycles": -1}, "must not be negative"),
+        ({"issue_cycles": -1}, "issue_cycles must be finite and must not be negative, got -1"),
+        ({"folds": ((4, 2),)}, "4 channels x 2 taps is 8, input_lanes 4 x step_cycles 1 is 4"),
+        ({"folds": ((-2, -2),)}, "folds must hold positive numbers"),
+        ({"micro_blocks": ((1, 1, 4), (2, 2, 2))}, "2 x 2 x 2 is 8, positions 1 x output_lanes 4 is 4"),
+        ({"dataflow": "row-stationary"}, "dataflow 'row-stationary' is none of weight-stationary"),
+        ({"io_memory": "flash"}, "io_memory 'flash' is none of dram, sram"),
+        ({"flash_bytes_per_cycle": 17}, "sram_bytes_per_cycle 16.0 are below flash_bytes_per_cycle 17.0"),
         ({"semaphores": 65537}, "semaphores 65537 exceed 65536"),
     ],
 )
-def test_contradictions_state_both_sides(changes: dict[str, int], message: str) -> None:
+def test_contradictions_state_both_sides(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         replace(SPEC, **changes)
 

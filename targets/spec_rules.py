@@ -1,0 +1,80 @@
+"""What makes an engine description consistent. Every message carries both sides of the broken relation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .spec import EngineSpec
+
+MAX_SEMAPHORES = 65536
+DATAFLOWS = ("weight-stationary",)
+LIST_WIDTHS = {"folds": 2, "micro_blocks": 3}  # fields that hold lists of so many integers
+_MEMORIES = ("dram", "sram")
+_MAY_BE_ZERO = frozenset(
+    {"dram_latency_cycles", "sram_latency_cycles", "flash_latency_cycles", "issue_cycles", "flash_bytes_per_cycle"}
+)
+
+
+def problems(spec: EngineSpec) -> Iterator[str]:
+    """One sentence for each contradiction in `spec`; later rules may rely on the earlier ones."""
+    yield from _numbers(spec)
+    yield from _choices(spec)
+    yield from _array(spec)
+    yield from _memory(spec)
+
+
+def _numbers(spec: EngineSpec) -> Iterator[str]:
+    for f in fields(spec):
+        value = getattr(spec, f.name)
+        if f.type not in ("int", "float"):
+            continue
+        if f.name in _MAY_BE_ZERO:
+            if not 0 <= value < math.inf:
+                yield f"{f.name} must be finite and must not be negative, got {value}"
+        elif not 0 < value < math.inf:
+            yield f"{f.name} must be positive and finite, got {value}"
+    for name in LIST_WIDTHS:
+        if any(number < 1 for row in getattr(spec, name) for number in row):
+            yield f"{name} must hold positive numbers, got {getattr(spec, name)}"
+    if spec.semaphores > MAX_SEMAPHORES:
+        yield f"semaphores {spec.semaphores} exceed {MAX_SEMAPHORES}"
+
+
+def _choices(spec: EngineSpec) -> Iterator[str]:
+    if spec.dataflow not in DATAFLOWS:
+        yield f"dataflow {spec.dataflow!r} is none of {', '.join(DATAFLOWS)}"
+    if spec.io_memory not in _MEMORIES:
+        yield f"io_memory {spec.io_memory!r} is none of {', '.join(_MEMORIES)}"
+
+
+def _array(spec: EngineSpec) -> Iterator[str]:
+    if spec.depthwise_taps > spec.input_lanes:
+        yield f"depthwise_taps {spec.depthwise_taps} exceed input_lanes {spec.input_lanes} that serve them"
+    products = spec.input_lanes * spec.step_cycles
+    for channels, taps in spec.folds:
+        if channels * taps != products:
+            yield (
+                f"folds use every product of a step: {channels} channels x {taps} taps is {channels * taps}, "
+                f"input_lanes {spec.input_lanes} x step_cycles {spec.step_cycles} is {products}"
+            )
+    results = spec.output_lanes * spec.positions
+    for h, w, c in spec.micro_blocks:
+        if h * w * c != results:
+            yield (
+                f"micro_blocks use every accumulator: {h} x {w} x {c} is {h * w * c}, "
+                f"positions {spec.positions} x output_lanes {spec.output_lanes} is {results}"
+            )
+    if spec.accumulator_bytes < 4 * results:
+        yield f"accumulator_bytes {spec.accumulator_bytes} hold less than one int32 micro-block, {4 * results}"
+
+
+def _memory(spec: EngineSpec) -> Iterator[str]:
+    if spec.sram_bytes % spec.sram_banks:
+        yield f"sram_bytes {spec.sram_bytes} do not divide into sram_banks {spec.sram_banks}"
+    for name in ("dram_bytes_per_cycle", "flash_bytes_per_cycle"):
+        if spec.sram_bytes_per_cycle < getattr(spec, name):
+            yield f"sram_bytes_per_cycle {spec.sram_bytes_per_cycle} are below {name} {getattr(spec, name)}"
