@@ -49,9 +49,9 @@ def test_every_opcode_is_in_the_corpus() -> None:
 
 
 def test_seeds_run_inside_the_budget_when_they_are_undamaged() -> None:
-    for number, seed in enumerate(corpus().compiled):
+    for number, seed in enumerate((*corpus().compiled, *corpus().lone)):
         verdict = judge(encode(seed), random.Random(number))
-        assert verdict.outcome == "accepted", (number, verdict)
+        assert verdict.outcome == "accepted", (seed.marks[0].label, verdict)
     for data in corpus().packages:
         assert judge(data, random.Random(0), package=True).outcome == "accepted"
 

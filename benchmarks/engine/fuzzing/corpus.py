@@ -23,23 +23,23 @@ from lanefit.export.package import (
 )
 from lanefit.export.random_graphs import random_graph, random_spec
 from lanefit.targets.encoding import encode
-from lanefit.targets.isa import FIELDS, NO_LIMIT, UNIT_OPCODES, Instruction, Opcode, Unit
-from lanefit.targets.program import Mark, Port, Program
-from lanefit.targets.spec import EngineSpec, load_spec, preset_names
+from lanefit.targets.isa import Opcode
+from lanefit.targets.program import Program
+from lanefit.targets.spec import load_spec, preset_names
 from lanefit.targets.validate import validate
 
+from .lone import lone_programs
 from .packages import Files, members
 from .programs import Draft
 
 _SMALL = 600  # executed instructions
 _GRAPHS = 240  # drawn; operators that none of them has are left to the lone instructions
 _PER_OPCODE = 3
-_LONE_SRAM_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Seeds: `compiled` run as they are, `lone` programs hold one instruction each, that need not have a meaning."""
+    """Seeds, all of which run undamaged: compiled graphs, and for each data opcode a program around one of it."""
 
     compiled: tuple[Program, ...]
     lone: tuple[Program, ...]
@@ -52,7 +52,7 @@ class Corpus:
 def corpus() -> Corpus:
     """The same in every process."""
     compiled = tuple(_smallest(list(_compiled())))
-    lone = tuple(_lone(unit, opcode) for unit in Unit for opcode in sorted(UNIT_OPCODES[unit]) if opcode >= Opcode.LOAD)
+    lone = lone_programs()
     packages = tuple(_package(list(compiled[start : start + 2])) for start in (0, 2, 3))
     drafts = tuple(Draft(encode(program)) for program in (*compiled, *compiled, *lone))
     return Corpus(compiled, lone, packages, drafts, tuple(map(members, packages)))
@@ -79,42 +79,6 @@ def _smallest(programs: list[Program]) -> list[Program]:
         holders = [p for p in programs if any(i.opcode is opcode for queue in p.queues.values() for i in queue)]
         chosen |= {id(program): program for program in holders[:_PER_OPCODE]}
     return list(chosen.values())
-
-
-def _lone(unit: Unit, opcode: Opcode) -> Program:
-    """One instruction over one element, from fields that most opcodes can execute."""
-    fields = tuple(_neutral(name, position) for position, name in enumerate(FIELDS[opcode]))
-    port = Port("x", 64, (64,), 1.0, 0)
-    return Program(
-        spec=_tiny(),
-        queues={u: (Instruction(opcode, fields),) if u is unit else () for u in Unit},
-        constants=bytes(range(64)),
-        dram_bytes=192,
-        sram_bytes=_LONE_SRAM_BYTES,
-        inputs=(port,),
-        outputs=(Port("y", 128, (64,), 1.0, 0),),
-        marks=(Mark(unit, 0, opcode.name.lower()),),
-    )
-
-
-def _neutral(name: str, position: int) -> int:
-    if "limit" in name:
-        return NO_LIMIT
-    if name.endswith(("count", "kernel_h", "kernel_w", "stride_h", "stride_w", "rows", "cols", "channels_in")):
-        return 1
-    if name.startswith("count"):
-        return 1
-    if "multiplier" in name or "shift" in name:
-        return 30
-    if name.endswith("_max"):
-        return 127
-    if name.endswith("_addr"):
-        return 128 if name.startswith("dram") else position * 4 % _LONE_SRAM_BYTES
-    return 0
-
-
-def _tiny() -> EngineSpec:
-    return load_spec("ne-64")
 
 
 def _package(programs: list[Program]) -> bytes:
