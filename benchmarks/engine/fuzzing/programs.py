@@ -98,12 +98,19 @@ def _joined(opcode: int, fields: Sequence[int], steps: Sequence[Sequence[int]]) 
 
 
 def _place(rng: random.Random, draft: Draft) -> tuple[Code, int] | None:
-    """A queue that has instructions, and the number of one of them."""
+    """A queue that has instructions, and the number of one of them: mostly of one that moves or computes."""
     filled = [code for code in draft.code.values() if code]
     if not filled:
         return None
     code = rng.choice(filled)
-    return code, rng.randrange(len(code))
+    data = [at for at, item in enumerate(code) if item and item[0] >= Opcode.LOAD]
+    return code, rng.choice(data) if data and rng.random() < 0.7 else rng.randrange(len(code))
+
+
+def _depth(code: Code, at: int) -> int:
+    """How many loops are open around an instruction."""
+    kinds = [item[0] for item in code[:at] if item]
+    return max(0, kinds.count(Opcode.LOOP) - kinds.count(Opcode.END))
 
 
 def _change_field(rng: random.Random, draft: Draft, drafts: Sequence[Draft]) -> None:
@@ -136,14 +143,15 @@ def _change_steps(rng: random.Random, draft: Draft, drafts: Sequence[Draft]) -> 
     if place is None or not parts:
         return
     opcode, fields, steps = parts
+    depth = _depth(*place) if rng.random() < 0.95 else MAX_LOOPS
     if steps and rng.random() < 0.6:
         step = rng.choice(steps)
-        at = rng.randrange(7)
-        step[at] = integer(rng, step[at])
+        at = rng.choice([0, *range(1, 1 + depth), 5, 5, 6, 6])  # field, coefficients, increment, modulo
+        step[at] = rng.randrange(max(1, len(fields))) if at == 0 else integer(rng, step[at])
     elif steps and rng.random() < 0.3:
         del steps[rng.randrange(len(steps))]
     else:
-        coefficients = [rng.choice((0, 0, 1, 2, *INTEGERS)) for _ in range(MAX_LOOPS)]
+        coefficients = [rng.choice((0, 1, 1, 2, *INTEGERS)) if n < depth else 0 for n in range(MAX_LOOPS)]
         increment, modulo = rng.choice((1, 16, *INTEGERS)), rng.choice((0, 0, 1, 2, 3, *INTEGERS))
         steps.append([rng.randrange(max(1, len(fields))), *map(wrapped, (*coefficients, increment, modulo))])
     place[0][place[1]] = _joined(opcode, fields, steps)
