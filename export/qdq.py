@@ -9,67 +9,20 @@ Arrays are int8 in the host's layout: (batch, channels, height, width), or (batc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ..common.errors import UnsupportedError
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
 from ..kernels.reference import Map
 from .graph import Graph, Node, Quantisation
-from .onnx_model import DEQUANTISE, OPSET, QUANTISE, check_model
+from .onnx_model import OPSET, check_model
+from .qdq_writer import FULL, QdqWriter, host_shape, is_vector
 from .reference import constants_of, to_host, to_map
 from .split_run import session
 
 TOLERANCE_LSB = 1  # of one operator, in steps of the output scale
-_FULL = (-128, 127)
-
-
-@dataclass(slots=True)
-class QdqWriter:
-    """Nodes and constants of the model; every method returns the name of a float tensor."""
-
-    nodes: list[NodeProto] = field(default_factory=list)
-    constants: dict[str, NDArray] = field(default_factory=dict)
-
-    def constant(self, name: str, value: ArrayLike, dtype: type) -> str:
-        self.constants[name] = np.asarray(value, dtype)
-        return name
-
-    def op(self, op_type: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op_type, inputs, [f"{name}.out"], name=name, **attributes))
-        return f"{name}.out"
-
-    def dequantise(self, stored: str, quantisation: Quantisation) -> str:
-        scale = self.constant(f"{stored}.scale", quantisation.scale, np.float32)
-        zero = self.constant(f"{stored}.zero", quantisation.zero_point, np.int8)
-        return self.op(DEQUANTISE, f"{stored}.dequantise", [stored, scale, zero])
-
-    def quantise(self, source: str, stored: str, quantisation: Quantisation, clamp: tuple[int, int]) -> None:
-        """`source` clipped to the clamp's real values and stored as int8 under the name `stored`."""
-        if clamp != _FULL:
-            low, high = ((bound - quantisation.zero_point) * quantisation.scale for bound in clamp)
-            bounds = [
-                self.constant(f"{stored}.low", low, np.float32),
-                self.constant(f"{stored}.high", high, np.float32),
-            ]
-            source = self.op("Clip", f"{stored}.clip", [source, *bounds])
-        scale = self.constant(f"{stored}.scale", quantisation.scale, np.float32)
-        zero = self.constant(f"{stored}.zero", quantisation.zero_point, np.int8)
-        self.nodes.append(helper.make_node(QUANTISE, [source, scale, zero], [stored], name=f"{stored}.quantise"))
-
-    def reshape(self, source: str, name: str, shape: tuple[int, ...]) -> str:
-        return self.op("Reshape", name, [source, self.constant(f"{name}.shape", shape, np.int64)])
-
-    def weights(self, name: str, values: NDArray[np.integer], scales: NDArray[np.float64]) -> str:
-        """A dequantised constant with one scale per slice of axis 0."""
-        stored = self.constant(name, values, values.dtype.type)
-        scale = self.constant(f"{name}.scale", scales, np.float32)
-        zero = self.constant(f"{name}.zero", np.zeros(len(scales)), values.dtype.type)
-        return self.op(DEQUANTISE, f"{name}.dequantise", [stored, scale, zero], axis=0)
 
 
 def _conv2d(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
@@ -78,7 +31,7 @@ def _conv2d(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> st
     units = graph.tensors[node.inputs[0]].quantisation.scale * constants.scales
     bias = w.weights(f"{node.name}.bias", constants.bias, units)
     values = constants.weights.transpose(0, 3, 1, 2)
-    if not op.depthwise and _is_vector(graph, node.inputs[0]) and op.window.taps == 1:
+    if not op.depthwise and is_vector(graph, node.inputs[0]) and op.window.taps == 1:
         matrix = w.weights(f"{node.name}.weights", values.reshape(len(values), -1), constants.scales)
         return w.op("Gemm", node.name, [inputs[0], matrix, bias], transB=1)
     weights = w.weights(f"{node.name}.weights", values, constants.scales)
@@ -153,22 +106,13 @@ def _model(graph: Graph, w: QdqWriter) -> ModelProto:
 
 
 def _port(graph: Graph, name: str) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.INT8, ["n", *_host_shape(graph, name)])
-
-
-def _host_shape(graph: Graph, name: str) -> tuple[int, ...]:
-    tensor = graph.tensors[name]
-    return tensor.host_shape or (tensor.shape[2], *tensor.shape[:2])
-
-
-def _is_vector(graph: Graph, name: str) -> bool:
-    return len(_host_shape(graph, name)) == 1
+    return helper.make_tensor_value_info(name, TensorProto.INT8, ["n", *host_shape(graph, name)])
 
 
 def _as_map(w: QdqWriter, graph: Graph, node: Node, source: str) -> str:
     """A vector as (n, channels, 1, 1), for operators with windows."""
     tensor = graph.tensors[node.inputs[0]]
-    if not _is_vector(graph, tensor.name):
+    if not is_vector(graph, tensor.name):
         return source
     return _view(w, source, f"{node.name}.map", (0, tensor.shape[2], 1, 1), tensor.quantisation)
 
@@ -176,7 +120,7 @@ def _as_map(w: QdqWriter, graph: Graph, node: Node, source: str) -> str:
 def _flat(w: QdqWriter, graph: Graph, node: Node, result: str) -> str:
     """(n, channels, 1, 1) as the vector that the host sees, where it sees one."""
     tensor = graph.tensors[node.output]
-    if not _is_vector(graph, tensor.name):
+    if not is_vector(graph, tensor.name):
         return result
     w.quantise(result, f"{node.name}.stored", tensor.quantisation, node.clamp)
     real = w.dequantise(f"{node.name}.stored", tensor.quantisation)
@@ -185,7 +129,7 @@ def _flat(w: QdqWriter, graph: Graph, node: Node, result: str) -> str:
 
 def _view(w: QdqWriter, source: str, name: str, shape: tuple[int, ...], quantisation: Quantisation) -> str:
     """A reshape between equal quantisations, which changes no bit and which importers take for a view."""
-    w.quantise(w.reshape(source, name, shape), f"{name}.stored", quantisation, _FULL)
+    w.quantise(w.reshape(source, name, shape), f"{name}.stored", quantisation, FULL)
     return w.dequantise(f"{name}.stored", quantisation)
 
 
