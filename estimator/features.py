@@ -8,10 +8,11 @@ from math import log2, prod
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.kernel import weight_bytes
+from ..kernels.kernel import held_bytes
 from ..kernels.ops import Conv2d, Pool2d, Window
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Kind, Memory, Subgraph
+from ..kernels.traits import vector_reads
 from ..targets.cost import Work, ceil_div, conv_work, vector_work
 from ..targets.spec import EngineSpec
 from .physics import PHASES, Durations, Flow, flow, lower_bounds, physics
@@ -97,7 +98,7 @@ def _work(subgraph: Subgraph, spec: EngineSpec) -> Work:
         output=sum(w.output for w in parts),
         vector=sum(w.vector for w in parts),
         sram=sum(w.sram for w in parts),
-        dram=sum(weight_bytes(conv) for conv in subgraph.convs) / spec.dram_bytes_per_cycle,
+        dram=sum(held_bytes(op) for op in subgraph.ops) / spec.dram_bytes_per_cycle,
     )
 
 
@@ -108,8 +109,7 @@ def _operator_work(subgraph: Subgraph, number: int, spec: EngineSpec) -> Work:
         residual = subgraph.second is not None and number == len(subgraph.ops) - 1
         kernel = (op.window.kernel_h, op.window.kernel_w)
         return conv_work(spec, rows, cols, channels, op.input[2], *kernel, depthwise=op.depthwise, residual=residual)
-    reads = op.window.taps if isinstance(op, Pool2d) else 2 if subgraph.second else 1
-    return vector_work(spec, prod(op.output), reads)
+    return vector_work(spec, prod(op.output), vector_reads(op, spec))
 
 
 def _lanes(subgraph: Subgraph, spec: EngineSpec) -> tuple[float, ...]:
@@ -137,7 +137,7 @@ def _use(extent: int, lanes: int) -> float:
 
 
 def _bytes(subgraph: Subgraph, choice: Candidate) -> tuple[float, ...]:
-    weights = sum(weight_bytes(conv) for conv in subgraph.convs)
+    weights = sum(held_bytes(op) for op in subgraph.ops)
     maps = prod(subgraph.ops[0].input) + prod(subgraph.ops[-1].output)
     moved = traffic(subgraph, choice.tiling).dram_bytes
     return tuple(log2(1 + value) for value in (moved, weights, maps, choice.workspace_bytes))

@@ -18,7 +18,19 @@ from ..kernels.subgraph import Subgraph, subgraph_from_dict
 # What decides the cycles of a graph and the features of its workloads, by package.
 _TOOLCHAIN = {
     "targets": ("cost", "costing", "isa", "labelling", "program", "resolve", "spec", "timing"),
-    "kernels": ("builder", "chain", "conv", "kernel", "ops", "pipeline", "search", "subgraph", "vector"),
+    "kernels": (
+        "builder",
+        "chain",
+        "conv",
+        "function_ops",
+        "kernel",
+        "ops",
+        "pipeline",
+        "search",
+        "subgraph",
+        "traits",
+        "vector",
+    ),
     "export": ("allocate", "graph", "lower", "overlap", "overwrite", "partition", "plan", "planned", "tiling"),
     "estimator": ("boundary", "features", "physics", "runner", "traffic"),
 }

@@ -7,10 +7,12 @@ thousand does, and a user's network may. Probes are drawn from a seed, independe
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 
 from ..common.errors import UnsupportedError
+from ..kernels.function_ops import MAX_GROUP, Mul, Norm, Reduce, Reduction, Resize, Scale, Softmax, Table
 from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..kernels.search import candidates
 from ..kernels.subgraph import Kind, Memory, Subgraph
@@ -48,7 +50,7 @@ def _subgraph(rng: np.random.Generator, kind: Kind, *, stores: bool) -> Subgraph
     ops = _OPERATORS[kind](rng)
     source = Memory.SRAM if rng.random() < 0.5 else _OUTSIDE[int(rng.integers(2))]
     target = _OUTSIDE[int(rng.integers(2))] if stores else Memory.SRAM
-    second = Memory.SRAM if kind is Kind.ADD else None
+    second = Memory.SRAM if kind in (Kind.ADD, Kind.MUL) else None
     if ops[0].input == ops[-1].output and isinstance(ops[-1], Conv2d) and rng.random() < 0.5:
         second = source
     return Subgraph(ops, source, target, second)
@@ -116,6 +118,35 @@ def _requantise(rng: np.random.Generator) -> tuple[Op, ...]:
     return (Requantise(_map(rng)),)
 
 
+def _table(rng: np.random.Generator) -> tuple[Op, ...]:
+    return (Table(_map(rng)),)
+
+
+def _mul(rng: np.random.Generator) -> tuple[Op, ...]:
+    return (Mul(_map(rng), gate=bool(rng.random() < 0.5)),)
+
+
+def _softmax(rng: np.random.Generator) -> tuple[Op, ...]:
+    return (Softmax(_map(rng)),)
+
+
+def _norm(rng: np.random.Generator) -> tuple[Op, ...]:
+    shape = _map(rng)
+    over_map = bool(rng.random() < 0.5 and prod(shape) <= MAX_GROUP)
+    return (Norm(shape, int(rng.choice([n for n in (1, 2, 4, 8) if shape[2] % n == 0])), over_map),)
+
+
+def _reduce(rng: np.random.Generator) -> tuple[Op, ...]:
+    source = _map(rng)
+    return (Reduce(source, (*source[:2], 1), Reduction.MEAN),)
+
+
+def _resize(rng: np.random.Generator) -> tuple[Op, ...]:
+    height, width, channels = source = _map(rng)
+    twice = Scale(4, 2, -1)  # half-pixel centres
+    return (Resize(source, (2 * height, 2 * width, channels), twice, twice, bilinear=bool(rng.random() < 0.5)),)
+
+
 _OPERATORS: dict[Kind, Callable[[np.random.Generator], tuple[Op, ...]]] = {
     Kind.CONV2D: _conv2d,
     Kind.DEPTHWISE: _depthwise,
@@ -125,4 +156,10 @@ _OPERATORS: dict[Kind, Callable[[np.random.Generator], tuple[Op, ...]]] = {
     Kind.ADD: _add,
     Kind.POOL: _pool,
     Kind.REQUANTISE: _requantise,
+    Kind.TABLE: _table,
+    Kind.MUL: _mul,
+    Kind.SOFTMAX: _softmax,
+    Kind.NORM: _norm,
+    Kind.REDUCE: _reduce,
+    Kind.RESIZE: _resize,
 }

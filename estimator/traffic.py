@@ -8,9 +8,10 @@ from math import prod
 
 from ..common.errors import UnsupportedError
 from ..kernels.chain import stages
-from ..kernels.kernel import Tiling, input_rows, weight_bytes
-from ..kernels.ops import Pool2d, Window
-from ..kernels.subgraph import Kind, Memory, Subgraph
+from ..kernels.function_ops import Resize
+from ..kernels.kernel import Tiling, held_bytes, input_rows, weight_bytes
+from ..kernels.ops import Op, Pool2d, Window
+from ..kernels.subgraph import VECTOR_KINDS, Kind, Memory, Subgraph
 from ..targets.cost import ceil_div
 
 
@@ -33,7 +34,7 @@ def traffic(subgraph: Subgraph, tiling: Tiling) -> Traffic:
     output_bytes = prod(subgraph.ops[-1].output)
     read = _READS[subgraph.kind](subgraph, tiling)
     if subgraph.second not in (None, Memory.SRAM):
-        read += output_bytes
+        read += prod(subgraph.second_shape)
     return Traffic(read, 0 if subgraph.output is Memory.SRAM else output_bytes)
 
 
@@ -66,17 +67,29 @@ def _chain_reads(subgraph: Subgraph, tiling: Tiling) -> int:
 
 
 def _vector_reads(subgraph: Subgraph, tiling: Tiling) -> int:
-    if subgraph.input is Memory.SRAM:
-        return 0
     op = subgraph.ops[0]
+    constants = held_bytes(op)
+    if subgraph.input is Memory.SRAM:
+        return constants
     height, width, channels = op.input
-    window = op.window if isinstance(op, Pool2d) else Window(1, 1)
     row_tiles = ceil_div(op.output[0], tiling.rows)
-    if row_tiles == 1 and tiling.channels >= op.output[2]:
-        return prod(op.input)
+    if row_tiles == 1:
+        rows = height if isinstance(op, Resize) or tiling.channels >= op.output[2] else _windows(op, tiling, 1)
+        return constants + rows * width * channels
+    return constants + _windows(op, tiling, row_tiles) * width * channels
+
+
+def _windows(op: Op, tiling: Tiling, row_tiles: int) -> int:
+    """Input rows that the stripes load, together."""
+    height = op.input[0]
+    if isinstance(op, Resize):
+        scale = op.vertical
+        count = scale.index(tiling.rows - 1) - scale.index(0) + 2
+        return sum(_inside(scale.index(r * tiling.rows), count, height) for r in range(row_tiles))
+    window = op.window if isinstance(op, Pool2d) else Window(1, 1)
     count = (tiling.rows - 1) * window.stride_h + window.kernel_h
     starts = [r * tiling.rows * window.stride_h - window.pad_h for r in range(row_tiles)]
-    return sum(_inside(start, count, height) for start in starts) * width * channels
+    return sum(_inside(start, count, height) for start in starts)
 
 
 def _inside(start: int, count: int, limit: int) -> int:
@@ -90,7 +103,5 @@ _READS: dict[Kind, Callable[[Subgraph, Tiling], int]] = {
     Kind.LINEAR: _conv_reads,
     Kind.FUSED_BOTTLENECK: _chain_reads,
     Kind.INVERTED_BOTTLENECK: _chain_reads,
-    Kind.ADD: _vector_reads,
-    Kind.POOL: _vector_reads,
-    Kind.REQUANTISE: _vector_reads,
+    **dict.fromkeys(VECTOR_KINDS, _vector_reads),
 }

@@ -18,17 +18,20 @@ from ..targets.spec import EngineSpec
 from .compiler import compile_graph
 from .graph import Graph, Node
 from .qdq import has_qdq_form, largest_step, run_qdq
+from .random_functions import FUNCTIONS
 from .random_graphs import random_graph, random_inputs, random_spec
-from .random_operators import OPERATORS, random_operator
+from .random_operators import BEYOND_TOSA, OPERATORS, random_operator
 from .reference import run_graph, to_host, to_map
 from .tosa import run_tosa
 
 ORDERS = ("program", "dma-first", "compute-first", "random")
 GRAPH = "graph"
-KINDS = (*OPERATORS, GRAPH)
+KINDS = (*(kind for kind in OPERATORS if kind not in BEYOND_TOSA), GRAPH)
 _ATTEMPTS = 50
 _RUNS = 2
 _BRANCHING = 0.15
+_FUNCTIONS = 0.25
+_KINDS = tuple(kind for kind in FUNCTIONS if kind not in BEYOND_TOSA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ def random_case(rng: np.random.Generator, kind: str, presets: Sequence[EngineSpe
 
 def _random_graph(rng: np.random.Generator) -> Graph:
     """Mostly short graphs; some are long enough for cascades and for maps that wait in DRAM."""
-    return random_graph(rng, max_ops=int(rng.choice([6, 6, 6, 14])), branching=_BRANCHING)
+    most = int(rng.choice([6, 6, 6, 14]))
+    return random_graph(rng, max_ops=most, branching=_BRANCHING, functions=_FUNCTIONS, kinds=_KINDS)
 
 
 def device_outputs(case: Case, seed: int = 0) -> dict[str, Map]:

@@ -49,6 +49,23 @@ class ConvConstants:
     scales: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class TableConstants:
+    """The stored output for each stored input, from −128 on; 256 int8."""
+
+    values: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class NormConstants:
+    """Real scale and offset of each channel, and what is added to the variance."""
+
+    gamma: NDArray[np.float64]
+    beta: NDArray[np.float64]
+    epsilon: float
+
+
+Constants: TypeAlias = ConvConstants | TableConstants | NormConstants
 Clamp: TypeAlias = tuple[int, int]
 
 
@@ -75,7 +92,7 @@ class Graph:
     tensors: dict[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    constants: dict[str, ConvConstants] = field(default_factory=dict)
+    constants: dict[str, Constants] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = set(self.inputs)

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from ..common.errors import ModelError
 from ..kernels.builder import Builder, Fence, Value
-from ..kernels.kernel import Operands, Rescale, Role, StageParams, TensorRef, record_pitch, weight_bytes
-from ..kernels.ops import Add, Conv2d, Pool2d
+from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
+from ..kernels.kernel import Operands, Rescale, Role, StageParams, TensorRef, held_bytes, record_pitch
+from ..kernels.ops import Add, Conv2d, Op, Pool2d
 from ..kernels.rescale import add_operands, rescale_operands
 from ..kernels.search import Candidate, kernels
 from ..kernels.subgraph import Memory, Subgraph
 from ..targets.isa import FIELDS, RECORD_HEADER_BYTES, Opcode, Unit
 from ..targets.program import Port, Program
 from ..targets.spec import EngineSpec
+from .functions import function_bytes, stage_epsilon
 from .graph import ConvConstants, Graph, Node, Tensor
 from .partition import Group
 from .planned import Plan, PlannedStep, buffer_name
@@ -44,11 +46,11 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, *,
         buffers[buffer.name] = top
         top += buffer.size_bytes
     first, last = subgraph.ops[0], subgraph.ops[-1]
-    records, dram = _dram_addresses([weight_bytes(conv) for conv in subgraph.convs])
+    records, dram = _dram_addresses([held_bytes(op) for op in subgraph.ops if held_bytes(op)])
     operands = Operands(
         input=TensorRef(subgraph.input, dram if subgraph.input is not Memory.SRAM else 0, first.input),
         output=TensorRef(subgraph.output, dram if subgraph.output is not Memory.SRAM else 0, last.output),
-        second=TensorRef(subgraph.second, dram if subgraph.second is not Memory.SRAM else 0, last.output)
+        second=TensorRef(subgraph.second, dram if subgraph.second is not Memory.SRAM else 0, subgraph.second_shape)
         if subgraph.second
         else None,
         stages=(StageParams(),) * (len(subgraph.ops) + 1),
@@ -88,8 +90,8 @@ def lower(graph: Graph, plan: Plan, spec: EngineSpec) -> Program:
 class _Lowering:
     def __init__(self, graph: Graph, plan: Plan, spec: EngineSpec) -> None:
         self.graph, self.plan, self.spec = graph, plan, spec
-        self.convs = [n for step in plan.steps for n in step.group.nodes if isinstance(n.op, Conv2d)]
-        self.records, end = _dram_addresses([weight_bytes(n.op) for n in self.convs if isinstance(n.op, Conv2d)])
+        self.holders = [n for step in plan.steps for n in step.group.nodes if held_bytes(n.op)]
+        self.records, end = _dram_addresses([held_bytes(n.op) for n in self.holders])
         self.constants_end = end
         self.dram: dict[str, int] = {}
         for name in (*graph.inputs, *graph.outputs, *plan.spilled()):
@@ -119,13 +121,14 @@ class _Lowering:
         group = step.group
         addresses = {b.name: self.plan.addresses[buffer_name(number, b)] for b in step.choice.buffers}
         fences = {b.name: self._fence(number, step, b.role, b.name) for b in step.choice.buffers}
-        own = {id(node): self.records[i] for i, node in enumerate(self.convs)}
+        own = {id(node): self.records[i] for i, node in enumerate(self.holders)}
         return Operands(
             input=self._ref(group.input),
             output=self._ref(group.output),
             second=self._ref(group.second) if group.second else None,
             stages=tuple(_stage(self.graph, node, group) for node in group.nodes),
-            records=tuple(own[id(node)] for node in group.nodes if isinstance(node.op, Conv2d)),
+            records=tuple(own[id(node)] for node in group.nodes if id(node) in own),
+            epsilon=stage_epsilon(self.graph, group.nodes[0]),
             buffers=addresses,
             fences=fences,
         )
@@ -160,8 +163,9 @@ class _Lowering:
 
     def _constants(self) -> bytes:
         blob = bytearray(self.constants_end)
-        for address, node in zip(self.records, self.convs, strict=True):
-            data = _record_bytes(self.graph, node)
+        for address, node in zip(self.records, self.holders, strict=True):
+            conv = isinstance(node.op, Conv2d)
+            data = _record_bytes(self.graph, node) if conv else function_bytes(self.graph, node)
             blob[address : address + len(data)] = data
         return bytes(blob)
 
@@ -173,8 +177,26 @@ def _stage(graph: Graph, node: Node, group: Group) -> StageParams:
         return StageParams(out.zero_point, node.clamp)
     if isinstance(node.op, Add):
         return StageParams(out.zero_point, node.clamp, add=_add_rescales(graph, node, group))
-    divisor = node.op.window.taps if isinstance(node.op, Pool2d) and not node.op.maximum else 1
-    return StageParams(out.zero_point, node.clamp, rescale=rescale_operands(scales[0] / (out.scale * divisor)))
+    if isinstance(node.op, Table | Norm):  # their constants hold the scale
+        return StageParams(out.zero_point, node.clamp)
+    return StageParams(out.zero_point, node.clamp, rescale=rescale_operands(_units(node.op, scales) / out.scale))
+
+
+def _units(op: Op, scales: Sequence[float]) -> float:
+    """What one unit of the value before the output stage is worth."""
+    match op:
+        case Mul():
+            return scales[0] * scales[1]
+        case Softmax():
+            return 2.0**-15
+        case Pool2d(maximum=False):
+            return scales[0] / op.window.taps
+        case Reduce(mode=Reduction.MEAN):
+            return scales[0] / op.count
+        case Resize(bilinear=True):
+            return scales[0] / (op.vertical.numerator * op.horizontal.numerator)
+        case _:
+            return scales[0]
 
 
 def _add_rescales(graph: Graph, node: Node, group: Group) -> tuple[Rescale, Rescale, Rescale]:
@@ -188,7 +210,7 @@ def _record_bytes(graph: Graph, node: Node) -> bytes:
     """The weight records of one convolution: bias, multiplier, shift, weights, for each output channel."""
     conv, constants = node.op, graph.constants.get(node.name)
     assert isinstance(conv, Conv2d)
-    if constants is None:
+    if not isinstance(constants, ConvConstants):
         raise ModelError("the graph has shapes but no weights", where=f"node {node.name!r}")
     pitch = record_pitch(conv)
     table = np.zeros((conv.output[2], pitch), np.uint8)

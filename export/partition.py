@@ -17,9 +17,11 @@ from itertools import pairwise
 
 from ..common.errors import UnsupportedError
 from ..kernels.chain import stages
-from ..kernels.ops import Add, Conv2d, Op, Requantise
+from ..kernels.function_ops import Mul
+from ..kernels.ops import Add, Conv2d, Op
 from ..kernels.search import Candidate, candidates
 from ..kernels.subgraph import Memory, Subgraph
+from ..kernels.traits import is_elementwise
 from ..targets.spec import EngineSpec
 from .graph import Graph, Node
 
@@ -89,7 +91,7 @@ def fuse_additions(graph: Graph) -> list[Group]:
     for node in graph.nodes:
         group = taken.get(node.name)
         if group is None:
-            groups.append(Group((node,), node.inputs[1] if isinstance(node.op, Add) else None))
+            groups.append(Group((node,), node.inputs[1] if isinstance(node.op, Add | Mul) else None))
         elif node is group.nodes[-1]:
             groups.append(group)
     return groups
@@ -210,16 +212,16 @@ def in_place_operand(
 ) -> str | None:
     """The operand whose memory the output of `group` may overwrite element by element, if any.
 
-    The second operand of an addition, and the input of a requantisation, are read exactly where the output is
-    written. A residual that is also the input of a convolution is safe only in a chain that
-    begins with a 1×1 convolution: such a chain has read every row before it writes it.
+    Operands of element-wise operators are read exactly where the output is written; a gate is not. A residual that is
+    also the input of a convolution is safe only in a chain that begins with a 1×1 convolution: such a chain has read
+    every row before it writes it.
     """
     if where[group.output] is not Memory.SRAM:
         return None
     first = group.ops[0]
     names = [group.second] if group.second else []
-    if isinstance(first, Add | Requantise):
-        names = list(group.reads)
+    if not isinstance(first, Conv2d) and is_elementwise(first):
+        names = [group.input] if isinstance(first, Mul) and first.gate else list(group.reads)
     for name in names:
         reread = isinstance(first, Conv2d) and name == group.input
         if where[name] is Memory.SRAM and spans[name][1] == step and (not reread or _runs_ahead(group.ops)):

@@ -7,15 +7,18 @@ all drawn, since that is where kernels break.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Softmax, Table
 from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..targets.spec import EngineSpec
-from .graph import ConvConstants, Graph, Node, Quantisation, Tensor
+from .graph import Constants, ConvConstants, Graph, Node, NormConstants, Quantisation, TableConstants, Tensor
+from .random_functions import FUNCTIONS, random_function
 
 _FILLING = (1.0, 0.1, 8.0, 1e-3, 1e5)  # of the output scale: in range, saturated, narrow, all extremes, all zero
 _FILLING_ODDS = (0.7, 0.12, 0.12, 0.03, 0.03)
@@ -28,7 +31,7 @@ class GraphBuilder:
     rng: np.random.Generator
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    constants: dict[str, ConvConstants] = field(default_factory=dict)
+    constants: dict[str, Constants] = field(default_factory=dict)
 
     def tensor(self, name: str, shape: Shape, scale: float) -> str:
         host = (shape[2],) if shape[:2] == (1, 1) else (shape[2], *shape[:2])
@@ -52,7 +55,7 @@ class GraphBuilder:
     def _output_scale(self, name: str, op: Op, inputs: tuple[str, ...]) -> float:
         source = max(self.tensors[name].quantisation.scale for name in inputs)
         if not isinstance(op, Conv2d):
-            return source * float(self.rng.uniform(0.5, 2.0))
+            return self._function_scale(name, op, inputs) * float(self.rng.uniform(0.5, 2.0))
         depth = 1 if op.depthwise else op.input[2]
         window, count = op.window, op.output[2]
         scales = self.rng.uniform(0.002, 0.02, count).astype(np.float32).astype(np.float64)
@@ -60,6 +63,27 @@ class GraphBuilder:
         weights = self._weights((count, window.kernel_h, window.kernel_w, depth))
         self.constants[name] = ConvConstants(weights, bias, scales)
         return source * 0.01 * 73 * 74 * float(np.sqrt(depth * window.taps)) / 60
+
+    def _function_scale(self, name: str, op: Op, inputs: tuple[str, ...]) -> float:
+        """Scale with which most outputs of a vector operator lie in range; draws its constants."""
+        scales = [self.tensors[name].quantisation.scale for name in inputs]
+        match op:
+            case Mul():
+                return scales[0] * scales[1] * 60
+            case Softmax():
+                return 1 / 256
+            case Table():
+                self.constants[name] = TableConstants(self._weights((256,)))
+                return 1.0
+            case Norm():
+                gamma, beta = self.rng.normal(1, 0.5, op.output[2]), self.rng.normal(0, 0.5, op.output[2])
+                epsilon = float(self.rng.choice([0, 1e-5, 1])) * scales[0] ** 2
+                self.constants[name] = NormConstants(gamma * (self.rng.random(op.output[2]) < 0.95), beta, epsilon)
+                return 3 / 100
+            case Reduce(mode=Reduction.SUM):
+                return scales[0] * float(np.sqrt(op.count))
+            case _:
+                return max(scales)
 
     def _weights(self, shape: tuple[int, ...]) -> NDArray[np.int8]:
         """Mostly dense and uniform; some sparse, some with nothing but the largest magnitudes."""
@@ -76,11 +100,18 @@ class GraphBuilder:
         return Graph(tuple(self.nodes), self.tensors, inputs, outputs, self.constants)
 
 
-def random_graph(rng: np.random.Generator, *, max_ops: int = 6, branching: float = 0.0) -> Graph:
+def random_graph(
+    rng: np.random.Generator,
+    *,
+    max_ops: int = 6,
+    branching: float = 0.0,
+    functions: float = 0.0,
+    kinds: Sequence[str] = (),
+) -> Graph:
     """A graph of about 1 to `max_ops` operators: convolutions, bottlenecks, residuals, pools, additions, a head.
 
     `branching` is the chance that an operator reads any earlier map instead of the newest; maps that nothing reads
-    are outputs.
+    are outputs. `functions` is the chance that an operator is one of `random_functions`, of `kinds` only if given.
     """
     build = GraphBuilder(rng)
     bottlenecks = rng.random() < 0.35
@@ -92,7 +123,12 @@ def random_graph(rng: np.random.Generator, *, max_ops: int = 6, branching: float
     while len(build.nodes) < budget:
         if branching and rng.random() < branching:
             current = str(rng.choice(list(build.tensors)))
-        current = _bottleneck(build, current, fused=rng.random() < 0.5) if bottlenecks else _grow(build, current)
+        if functions and rng.random() < functions:
+            current = _function(build, current, tuple(kinds) or tuple(FUNCTIONS))
+        elif bottlenecks:
+            current = _bottleneck(build, current, fused=rng.random() < 0.5)
+        else:
+            current = _grow(build, current)
     if rng.random() < 0.25:
         current = _head(build, current)
     outputs = [n.output for n in build.nodes if not any(n.output in other.inputs for other in build.nodes)]
@@ -144,6 +180,19 @@ def _grow(build: GraphBuilder, current: str) -> str:
             return build.add_node(Add(shape), *rng.permutation([current, str(rng.choice(same))]).tolist())
         case _:
             return build.add_node(Requantise(shape), current)
+
+
+def _function(build: GraphBuilder, current: str, kinds: Sequence[str]) -> str:
+    """One operator of `random_functions`; gates come from the averages of their map, as in squeeze and excite."""
+    rng, shape = build.rng, build.tensors[current].shape
+    op = random_function(rng, shape, str(rng.choice(kinds)))
+    if not isinstance(op, Mul):
+        return build.add_node(op, current)
+    if not op.gate:
+        return build.add_node(op, current, str(rng.choice([n for n, t in build.tensors.items() if t.shape == shape])))
+    squeezed = (1, 1, shape[2])
+    average = build.add_node(Pool2d(shape, squeezed, Window(*shape[:2]), maximum=False), current)
+    return build.add_node(op, current, build.add_node(Table(squeezed), average))
 
 
 def _channels(rng: np.random.Generator) -> int:

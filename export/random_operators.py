@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..kernels.function_ops import Mul
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise, Shape, Window
 from .graph import Graph
+from .random_functions import FUNCTIONS, random_function
 from .random_graphs import GraphBuilder, random_window
 
 Draw = Callable[[GraphBuilder], str]
@@ -90,6 +92,18 @@ def _requantise(build: GraphBuilder) -> str:
     return build.add_node(Requantise(build.tensors[source].shape), source)
 
 
+def _function(kind: str) -> Draw:
+    def draw(build: GraphBuilder) -> str:
+        source = _map(build)
+        op = random_function(build.rng, build.tensors[source].shape, kind)
+        if not isinstance(op, Mul):
+            return build.add_node(op, source)
+        other = (1, 1, op.output[2]) if op.gate else op.output
+        return build.add_node(op, source, _map(build, "other", other))
+
+    return draw
+
+
 OPERATORS: dict[str, Draw] = {
     "conv2d": _conv2d,
     "depthwise": _depthwise,
@@ -98,4 +112,6 @@ OPERATORS: dict[str, Draw] = {
     "average_pool": _average_pool,
     "add": _add,
     "requantise": _requantise,
+    **{kind: _function(kind) for kind in FUNCTIONS},
 }
+BEYOND_TOSA = frozenset({"layer_norm", "group_norm"})  # no sequence of integer TOSA operators has their bits

@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from ..common.errors import InputError, ModelError, UnsupportedError
 from ..kernels import reference
+from ..kernels import reference_functions as functions
+from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
 from ..kernels.reference import Map, Stage
 from ..kernels.rescale import add_operands, rescale_operands
+from ..kernels.tables import Exponentials, norm_epsilon, norm_records
+from .functions import norm_of, table_of
 from .graph import ConvConstants, Graph, Node, Tensor
 
 
@@ -25,10 +29,21 @@ def conv_rescale(graph: Graph, node: Node) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def node_rescale(graph: Graph, node: Node) -> tuple[int, int]:
-    """Multiplier and shift of a requantisation or an average; an average also divides by its window."""
+    """Multiplier and shift of an operator with one RESCALE; an average also divides by its window, and so on."""
     ratio = _scale(graph, node.inputs[0]) / _scale(graph, node.output)
-    count = node.op.window.taps if isinstance(node.op, Pool2d) else 1
-    return rescale_operands(ratio / count)
+    match node.op:
+        case Pool2d():
+            return rescale_operands(ratio / node.op.window.taps)
+        case Reduce(mode=Reduction.MEAN):
+            return rescale_operands(ratio / node.op.count)
+        case Resize(bilinear=True):
+            return rescale_operands(ratio / (node.op.vertical.numerator * node.op.horizontal.numerator))
+        case Mul():
+            return rescale_operands(ratio * _scale(graph, node.inputs[1]))
+        case Softmax():
+            return rescale_operands(2.0**-15 / _scale(graph, node.output))
+        case _:
+            return rescale_operands(ratio)
 
 
 def add_rescale(graph: Graph, node: Node) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -84,8 +99,38 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             return reference.add(inputs[0], inputs[1], (zeros[0], zeros[1]), (a, b), stage)
         case Requantise():
             return reference.requantise(inputs[0], zeros[0], Stage(*node_rescale(graph, node), zero_out, node.clamp))
+        case Table() | Norm():
+            return _run_constants(graph, node, inputs[0])
+        case Mul() | Softmax() | Reduce() | Resize():
+            stage = Stage(*node_rescale(graph, node), zero_out, node.clamp)
+            return _run_function(op, inputs, zeros, stage, _scale(graph, node.inputs[0]))
         case _:
             assert_never(op)
+
+
+def _run_function(
+    op: Mul | Softmax | Reduce | Resize, inputs: list[Map], zeros: list[int], stage: Stage, scale: float
+) -> Map:
+    match op:
+        case Mul():
+            return functions.mul(inputs[0], inputs[1], (zeros[0], zeros[1]), stage)
+        case Softmax():
+            return functions.softmax(inputs[0], Exponentials.of(scale), stage)
+        case Reduce():
+            return functions.reduce(inputs[0], op, zeros[0], stage)
+        case Resize():
+            return functions.resize(inputs[0], op, zeros[0], stage)
+
+
+def _run_constants(graph: Graph, node: Node, x: Map) -> Map:
+    op = node.op
+    if isinstance(op, Table):
+        return functions.table(x, table_of(graph, node).values, node.clamp)
+    assert isinstance(op, Norm)
+    found, out = norm_of(graph, node), graph.tensors[node.output].quantisation
+    epsilon = norm_epsilon(op, found.epsilon, _scale(graph, node.inputs[0]))
+    records = norm_records(op, found.gamma, found.beta, out.scale)
+    return functions.norm(x, op, epsilon, records, out.zero_point, node.clamp)
 
 
 def _scale(graph: Graph, tensor: str) -> float:
@@ -93,10 +138,11 @@ def _scale(graph: Graph, tensor: str) -> float:
 
 
 def constants_of(graph: Graph, node: Node) -> ConvConstants:
-    """The constants of a node; `UnsupportedError` in a shape-only graph."""
-    if node.name not in graph.constants:
+    """The weights of a convolution; `UnsupportedError` in a shape-only graph."""
+    found = graph.constants.get(node.name)
+    if not isinstance(found, ConvConstants):
         raise UnsupportedError("a shape-only graph has no weights to execute", where=f"node {node.name!r}")
-    return graph.constants[node.name]
+    return found
 
 
 def _checked(tensor: Tensor, inputs: Mapping[str, Map]) -> Map:

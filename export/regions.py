@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from onnx import ModelProto, NodeProto, helper
 
-from .graph import ConvConstants, Graph, Tensor
+from .graph import Constants, Graph, Tensor
 from .onnx_model import GraphIndex, attribute, copy_of, live_nodes
 from .quantise import topological
 from .translate import Piece
@@ -84,7 +84,7 @@ def _region(number: int, names: list[str], pieces: Mapping[str, Piece], index: G
     nodes = tuple(node for piece in inside for node in piece.nodes)
     made = {node.output for node in nodes}
     tensors: dict[str, Tensor] = {t.name: t for piece in inside for t in piece.tensors}
-    constants: dict[str, ConvConstants] = {k: v for piece in inside for k, v in piece.constants.items()}
+    constants: dict[str, Constants] = {k: v for piece in inside for k, v in piece.constants.items()}
     inputs = tuple(dict.fromkeys(i for node in nodes for i in node.inputs if i not in made))
     own = set(names)
     outputs = tuple(

@@ -19,9 +19,10 @@ from typing import TypeAlias
 import numpy as np
 
 from ..common.errors import ToolchainError, UnsupportedError
+from ..kernels.function_ops import Mul, Reduce, Resize, Softmax, Table
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
 from ..kernels.reference import Map
-from . import tosa_operators
+from . import tosa_functions, tosa_operators
 from .graph import Graph, Node
 from .tosa_writer import TosaWriter, Value, tosa_package
 
@@ -31,6 +32,11 @@ _OPERATORS: dict[type, Translate] = {
     Pool2d: tosa_operators.pool2d,
     Add: tosa_operators.add,
     Requantise: tosa_operators.requantise,
+    Table: tosa_functions.table,
+    Mul: tosa_functions.mul,
+    Softmax: tosa_functions.softmax,
+    Reduce: tosa_functions.reduce,
+    Resize: tosa_functions.resize,
 }
 _VALID = "TOSA_VALID"
 

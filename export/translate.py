@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..common.errors import UnsupportedError
 from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..kernels.rescale import add_operands, rescale_operands
-from .graph import ConvConstants, Node, Quantisation, Tensor
+from .graph import Constants, ConvConstants, Node, Quantisation, Tensor
 from .onnx_model import QUANTISE, attribute
 from .sites import LINEAR, Site, map_shape, stored_quantisation
 
@@ -23,7 +23,7 @@ class Piece:
 
     nodes: tuple[Node, ...]
     tensors: tuple[Tensor, ...]
-    constants: dict[str, ConvConstants] = field(default_factory=dict)
+    constants: dict[str, Constants] = field(default_factory=dict)
 
 
 def translate(site: Site) -> Piece:

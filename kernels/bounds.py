@@ -5,9 +5,11 @@ from __future__ import annotations
 from math import prod
 
 from ..targets.spec import EngineSpec
-from .kernel import weight_bytes
-from .ops import Conv2d, Pool2d
+from .function_ops import Resize
+from .kernel import held_bytes
+from .ops import Add, Conv2d, Pool2d
 from .subgraph import Memory, Subgraph
+from .traits import touched, vector_reads
 
 
 def array_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
@@ -21,13 +23,16 @@ def compute_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     """Cycles of the busiest of array, output stage and vector unit."""
     outputs = sum(prod(op.output) for op in subgraph.ops)
     if not subgraph.convs:
-        return outputs / spec.vector_lanes
+        op = subgraph.ops[0]
+        return outputs * (1.0 if isinstance(op, Pool2d | Add) else vector_reads(op, spec)) / spec.vector_lanes
     return max(array_bound(subgraph, spec), outputs / spec.output_elements_per_cycle)
 
 
 def input_bytes(subgraph: Subgraph) -> int:
     """Bytes of the input map that some window touches."""
     op = subgraph.ops[0]
+    if isinstance(op, Resize):
+        return touched(op)
     if not isinstance(op, Conv2d | Pool2d):
         return prod(op.input)
     w = op.window
@@ -37,12 +42,12 @@ def input_bytes(subgraph: Subgraph) -> int:
 
 
 def loaded_bytes(subgraph: Subgraph) -> int:
-    """Bytes that must come from DRAM, each once: weights, and what is needed of maps that are not resident."""
-    total = sum(weight_bytes(conv) for conv in subgraph.convs)
+    """Bytes that must come from DRAM, each once: constants, and what is needed of maps that are not resident."""
+    total = sum(held_bytes(op) for op in subgraph.ops)
     if subgraph.input is not Memory.SRAM:
         total += input_bytes(subgraph)
     if subgraph.second not in (None, Memory.SRAM):
-        total += prod(subgraph.ops[-1].output)
+        total += prod(subgraph.second_shape)
     return total
 
 

@@ -11,9 +11,10 @@ from ..targets.cost import ceil_div
 from ..targets.isa import NO_LIMIT, RECORD_HEADER_BYTES, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Fence, Value
-from .ops import Conv2d, Shape
+from .ops import Conv2d, Op, Shape
 from .rescale import rescale_operands
 from .subgraph import Memory, Subgraph
+from .traits import constant_bytes
 
 Rescale: TypeAlias = tuple[int, int]
 _HALF = rescale_operands(0.5)
@@ -121,7 +122,8 @@ class Operands:
     """Everything that turns a subgraph into instructions on concrete memory.
 
     `stages` has one entry per operator and one more for a fused residual addition; `records` the
-    DRAM address of each convolution's weight records; `buffers` the SRAM address of each buffer.
+    DRAM address of the constants of each operator that has some (weight records of a convolution, tables ...);
+    `buffers` the SRAM address of each buffer; `epsilon` is what a normalisation adds to its scaled variance.
     """
 
     input: TensorRef
@@ -129,6 +131,7 @@ class Operands:
     stages: tuple[StageParams, ...]
     second: TensorRef | None = None
     records: tuple[int, ...] = ()
+    epsilon: int = 0
     buffers: Mapping[str, int] = field(default_factory=dict)
     fences: Mapping[str, Fence] = field(default_factory=dict)
 
@@ -161,6 +164,11 @@ def record_pitch(conv: Conv2d) -> int:
 
 def weight_bytes(conv: Conv2d) -> int:
     return record_pitch(conv) * conv.output[2]
+
+
+def held_bytes(op: Op) -> int:
+    """Bytes of the constants of any operator: weight records, tables, records of a normalisation."""
+    return weight_bytes(op) if isinstance(op, Conv2d) else constant_bytes(op)
 
 
 def input_rows(conv: Conv2d, rows: int) -> int:

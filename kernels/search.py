@@ -9,7 +9,7 @@ from ..common.errors import UnsupportedError
 from ..common.registry import Registry
 from ..targets.spec import EngineSpec
 from .kernel import Buffer, Estimate, Kernel, Tiling
-from .subgraph import Kind, Subgraph
+from .subgraph import VECTOR_KINDS, Kind, Subgraph
 
 kernels: Registry[Kernel] = Registry("kernel")
 
@@ -24,7 +24,7 @@ def _register() -> None:
         kernels.add(kind, conv)
     for kind in (Kind.FUSED_BOTTLENECK, Kind.INVERTED_BOTTLENECK):
         kernels.add(kind, chain)
-    for kind in (Kind.ADD, Kind.POOL, Kind.REQUANTISE):
+    for kind in VECTOR_KINDS:
         kernels.add(kind, vector)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..common.errors import ConfigError, UnsupportedError
 from ..common.files import stable_hash
-from .ops import Add, Conv2d, Op, Pool2d, Requantise, Window
+from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
+from .ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 
 
 class Memory(StrEnum):
@@ -30,14 +31,20 @@ class Kind(StrEnum):
     ADD = "add"
     POOL = "pool"
     REQUANTISE = "requantise"
+    TABLE = "table"
+    MUL = "mul"
+    SOFTMAX = "softmax"
+    NORM = "norm"
+    REDUCE = "reduce"
+    RESIZE = "resize"
 
 
 @dataclass(frozen=True, slots=True)
 class Subgraph:
     """One operator, or a chain of convolutions whose intermediate maps never exist as a whole.
 
-    `second` is the other operand of an addition: of a lone `Add`, or of the residual addition that
-    the output stage of the last convolution performs.
+    `second` is the other operand of an addition or product: of a lone `Add` or `Mul`, or of the residual addition
+    that the output stage of the last convolution performs.
     """
 
     ops: tuple[Op, ...]
@@ -62,7 +69,13 @@ class Subgraph:
             if first.depthwise:
                 return Kind.DEPTHWISE
             return Kind.LINEAR if first.input[:2] == first.output[:2] == (1, 1) else Kind.CONV2D
-        return {Add: Kind.ADD, Pool2d: Kind.POOL, Requantise: Kind.REQUANTISE}[type(first)]
+        return _VECTOR_KINDS[type(first)]
+
+    @property
+    def second_shape(self) -> Shape:
+        """Shape of the second operand: that of the result, or (1, 1, C) of a gate."""
+        last = self.ops[-1]
+        return (1, 1, last.output[2]) if isinstance(last, Mul) and last.gate else last.output
 
     @property
     def convs(self) -> tuple[Conv2d, ...]:
@@ -86,6 +99,14 @@ class Subgraph:
         return stable_hash(self.as_dict())
 
 
+_VECTOR_KINDS: dict[type, Kind] = {
+    Add: Kind.ADD, Pool2d: Kind.POOL, Requantise: Kind.REQUANTISE, Table: Kind.TABLE, Mul: Kind.MUL,
+    Softmax: Kind.SOFTMAX, Norm: Kind.NORM, Reduce: Kind.REDUCE, Resize: Kind.RESIZE,
+}  # fmt: skip
+VECTOR_KINDS = tuple(_VECTOR_KINDS.values())
+_OPS: dict[str, type[Op]] = {kind.__name__: kind for kind in (Conv2d, *_VECTOR_KINDS)}
+
+
 def subgraph_from_dict(value: dict[str, Any]) -> Subgraph:
     """The inverse of `Subgraph.as_dict`."""
     second = value["second"]
@@ -99,12 +120,11 @@ def subgraph_from_dict(value: dict[str, Any]) -> Subgraph:
 
 def _op(value: dict[str, Any]) -> Op:
     name = value.pop("op")
-    kinds: dict[str, type[Op]] = {"Conv2d": Conv2d, "Pool2d": Pool2d, "Add": Add, "Requantise": Requantise}
-    if name not in kinds:
-        raise ConfigError(f"unknown operator {name!r} in a subgraph", hint=f"known: {', '.join(kinds)}")
+    if name not in _OPS:
+        raise ConfigError(f"unknown operator {name!r} in a subgraph", hint=f"known: {', '.join(_OPS)}")
     for key in ("input", "output"):
         if key in value:
             value[key] = tuple(value[key])
     if "window" in value:
         value["window"] = Window(**value["window"])
-    return kinds[name](**value)
+    return _OPS[name](**value)

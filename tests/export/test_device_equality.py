@@ -37,7 +37,7 @@ def _assert_device_equals_reference(
 @given(seed=st.integers(0, 2**31), order=st.sampled_from(["program", "dma-first", "compute-first", "random"]))
 def test_device_equals_the_integer_reference_on_random_graphs(seed: int, order: str) -> None:
     rng = np.random.default_rng(seed)
-    graph = random_graph(rng, branching=0.15)
+    graph = random_graph(rng, branching=0.15, functions=0.3)
     spec = random_spec(rng, PRESETS, graph)
     try:
         compile_graph(graph, spec)
@@ -62,4 +62,4 @@ def test_the_least_sram_gives_the_same_bits(seed: int, order: str) -> None:
 @pytest.mark.parametrize("order", ["program", "dma-first", "compute-first", "random"])
 def test_no_interleaving_of_the_units_changes_a_result(order: str) -> None:
     rng = np.random.default_rng(20)
-    _assert_device_equals_reference(random_graph(rng, max_ops=12), PRESETS[0], 20, order)
+    _assert_device_equals_reference(random_graph(rng, max_ops=12, functions=0.3), PRESETS[0], 20, order)

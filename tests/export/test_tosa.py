@@ -63,6 +63,7 @@ def _with_changed_bias(case: Case) -> Case:
     """The same program beside a graph whose first convolution has another bias."""
     name = next(node.name for node in case.graph.nodes if isinstance(node.op, Conv2d))
     old = case.graph.constants[name]
+    assert isinstance(old, ConvConstants)
     constants = {**case.graph.constants, name: replace(old, bias=old.bias + np.int32(200_000))}
     return replace(case, graph=replace(case.graph, constants=constants))
 
@@ -123,6 +124,7 @@ def test_a_rescale_beyond_int32_is_reported_in_the_words_of_the_model(capfd: pyt
     graph = _convolution()
     name = graph.nodes[0].name
     old = graph.constants[name]
+    assert isinstance(old, ConvConstants)
     large = ConvConstants(old.weights, np.full_like(old.bias, 2**30), np.full_like(old.scales, 1e4))
     inputs = {"input": np.zeros((1, 5, 5, 3), np.int8)}
     with pytest.raises(ToolchainError, match="TOSA_UNPREDICTABLE"):

@@ -5,6 +5,7 @@ from kernel_conformance import KernelConformance
 
 from lanefit.common.errors import UnsupportedError
 from lanefit.kernels.chain import stages
+from lanefit.kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Scale, Softmax, Table
 from lanefit.kernels.kernel import splits
 from lanefit.kernels.ops import Add, Conv2d, Pool2d, Requantise, Window
 from lanefit.kernels.search import candidates
@@ -13,6 +14,7 @@ from lanefit.targets.spec import load_spec
 
 SAME3 = Window(3, 3, 1, 1, 1, 1)
 SRAM, DRAM, HOST = Memory.SRAM, Memory.DRAM, Memory.HOST
+TWICE = Scale(4, 2, -1)
 EXPAND = Conv2d((12, 12, 8), (12, 12, 24), Window(1, 1))
 DEPTHWISE = Conv2d((12, 12, 24), (12, 12, 24), SAME3, depthwise=True)
 PROJECT = Conv2d((12, 12, 24), (12, 12, 8), Window(1, 1))
@@ -46,8 +48,25 @@ class TestVectorKernel(KernelConformance):
     )
 
 
+class TestVectorFunctions(KernelConformance):
+    subgraphs = (
+        Subgraph((Table((10, 10, 24)),), SRAM, DRAM),
+        Subgraph((Mul((10, 10, 24)),), DRAM, SRAM, HOST),
+        Subgraph((Mul((10, 10, 24), gate=True),), DRAM, HOST, DRAM),
+        Subgraph((Softmax((1, 1, 100)),), SRAM, HOST),
+        Subgraph((Softmax((8, 6, 40)),), DRAM, DRAM),
+        Subgraph((Norm((12, 8, 48), 3),), DRAM, SRAM),
+        Subgraph((Norm((12, 8, 48), 3, over_map=True),), HOST, DRAM),
+        Subgraph((Reduce((10, 10, 24), (10, 10, 1), Reduction.MEAN),), HOST, SRAM),
+        Subgraph((Reduce((1, 1, 240), (1, 1, 60), Reduction.MAX),), DRAM, DRAM),
+        Subgraph((Resize((7, 6, 24), (14, 12, 24), TWICE, TWICE, bilinear=True),), DRAM, HOST),
+        Subgraph((Resize((14, 12, 24), (21, 4, 24), Scale(3, 2), Scale(1, 3), bilinear=False),), HOST, DRAM),
+    )
+
+
 def test_kinds_are_told_apart_by_shape_alone() -> None:
-    kinds = [s.kind for s in (*TestConvKernel.subgraphs, *TestChainKernel.subgraphs, *TestVectorKernel.subgraphs)]
+    samples = (TestConvKernel, TestChainKernel, TestVectorKernel, TestVectorFunctions)
+    kinds = [subgraph.kind for sample in samples for subgraph in sample.subgraphs]
     assert set(kinds) == set(Kind)
 
 

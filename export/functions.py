@@ -1,0 +1,44 @@
+"""Constants of the vector unit's operators, by node: tables, and the records of a normalisation, as bytes for DRAM."""
+
+from __future__ import annotations
+
+from ..common.errors import ModelError
+from ..kernels.function_ops import Norm, Softmax, Table
+from ..kernels.tables import Exponentials, norm_epsilon, norm_records
+from .graph import Graph, Node, NormConstants, TableConstants
+
+
+def table_of(graph: Graph, node: Node) -> TableConstants:
+    """The table of a node; `ModelError` in a shape-only graph."""
+    found = graph.constants.get(node.name)
+    if not isinstance(found, TableConstants):
+        raise ModelError("the graph has shapes but no table", where=f"node {node.name!r}")
+    return found
+
+
+def norm_of(graph: Graph, node: Node) -> NormConstants:
+    """Scales and offsets of a normalisation; `ModelError` in a shape-only graph."""
+    found = graph.constants.get(node.name)
+    if not isinstance(found, NormConstants):
+        raise ModelError("the graph has shapes but no scales of its normalisation", where=f"node {node.name!r}")
+    return found
+
+
+def function_bytes(graph: Graph, node: Node) -> bytes:
+    """What the instruction of `node` finds in SRAM."""
+    op = node.op
+    source, target = (graph.tensors[name].quantisation.scale for name in (node.inputs[0], node.output))
+    if isinstance(op, Softmax):
+        return Exponentials.of(source).as_bytes()
+    if isinstance(op, Table):
+        return table_of(graph, node).values.tobytes()
+    assert isinstance(op, Norm)
+    found = norm_of(graph, node)
+    return norm_records(op, found.gamma, found.beta, target).as_bytes()
+
+
+def stage_epsilon(graph: Graph, node: Node) -> int:
+    """The epsilon of a normalisation in integers; 0 for other operators."""
+    if not isinstance(node.op, Norm):
+        return 0
+    return norm_epsilon(node.op, norm_of(graph, node).epsilon, graph.tensors[node.inputs[0]].quantisation.scale)
