@@ -2,7 +2,8 @@
 
 ONNX Runtime executes such a model in float32: it dequantises, computes, rounds half to even. The engine computes
 in integers and rounds half up, once per operator. So one operator of both agrees within one step of its output's
-scale, and chains drift apart by more; `tests/export/test_qdq.py` holds single operators to that tolerance.
+scale, and chains drift apart by more; `tests/export/test_qdq.py` holds single operators to that tolerance. Shares of a
+softmax have 15 fraction bits: `tolerance` says how many steps that is where the output scale is finer.
 Arrays are int8 in the host's layout: (batch, channels, height, width), or (batch, features).
 """
 
@@ -14,15 +15,17 @@ import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ..common.errors import UnsupportedError
+from ..kernels.function_ops import Mul, Norm, Reduce, Softmax
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
 from ..kernels.reference import Map
+from . import qdq_functions
 from .graph import Graph, Node, Quantisation
 from .onnx_model import OPSET, check_model
 from .qdq_writer import FULL, QdqWriter, host_shape, is_vector
 from .reference import constants_of, to_host, to_map
 from .split_run import session
 
-TOLERANCE_LSB = 1  # of one operator, in steps of the output scale
+_ROUNDING_STEPS = 1  # ties, and float32 itself
 
 
 def _conv2d(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
@@ -57,7 +60,16 @@ def _requantise(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -
 
 
 Translate = Callable[[QdqWriter, Graph, Node, Sequence[str]], str]
-_OPERATORS: dict[type, Translate] = {Conv2d: _conv2d, Pool2d: _pool2d, Add: _add, Requantise: _requantise}
+_OPERATORS: dict[type, Translate] = {
+    Conv2d: _conv2d,
+    Pool2d: _pool2d,
+    Add: _add,
+    Requantise: _requantise,
+    Mul: qdq_functions.mul,
+    Softmax: qdq_functions.softmax,
+    Norm: qdq_functions.norm,
+    Reduce: qdq_functions.reduce,
+}
 
 
 def has_qdq_form(graph: Graph) -> bool:
@@ -89,6 +101,12 @@ def run_qdq(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
     return {
         name: to_map(np.asarray(value), graph.tensors[name]) for name, value in zip(graph.outputs, found, strict=True)
     }
+
+
+def tolerance(graph: Graph) -> int:
+    """By how many steps of the output scale the only operator of `graph` may differ from ONNX Runtime."""
+    (node,) = graph.nodes
+    return _ROUNDING_STEPS + (qdq_functions.softmax_steps(graph, node) if isinstance(node.op, Softmax) else 0)
 
 
 def largest_step(a: Mapping[str, Map], b: Mapping[str, Map]) -> int:

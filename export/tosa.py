@@ -41,6 +41,10 @@ _OPERATORS: dict[type, Translate] = {
 _VALID = "TOSA_VALID"
 
 
+def has_tosa_form(graph: Graph) -> bool:
+    return all(type(node.op) in _OPERATORS for node in graph.nodes)
+
+
 def to_tosa(graph: Graph, *, batch: int = 1) -> bytes:
     """`graph` as a TOSA flatbuffer with inputs and outputs in its own order, named as its tensors.
 

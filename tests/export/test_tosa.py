@@ -18,6 +18,7 @@ from lanefit.export.equality import GRAPH, KINDS, Case, compare, random_case, su
 from lanefit.export.graph import ConvConstants, Graph
 from lanefit.export.importer import import_model
 from lanefit.export.random_graphs import GraphBuilder, random_inputs
+from lanefit.export.random_operators import BEYOND_TOSA
 from lanefit.export.reference import run_graph, to_host, to_map
 from lanefit.export.tosa import run_tosa, to_tosa
 from lanefit.kernels.ops import Conv2d, Window
@@ -44,9 +45,11 @@ def test_the_engine_equals_the_tosa_reference_model(kind: str) -> None:
         case = _case(kind, number)
         found = compare(case, seed=number)
         assert found.elements > 0
+        assert found.beyond_tosa == (kind in BEYOND_TOSA)
         assert found.different == 0, (
             f"case {number} on {case.program.spec.name}: {case.operators}, suspects {suspects(case)}"
         )
+        assert found.agrees, f"case {number}: {found.steps} steps from ONNX Runtime, {found.tolerated} are allowed"
 
 
 def test_a_network_from_onnx_has_the_bits_of_the_tosa_reference_model() -> None:
