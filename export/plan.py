@@ -30,8 +30,10 @@ from .planned import Plan, PlannedStep, buffer_name
 from .squeeze import smallest
 from .tiling import choose
 
-_OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5, 0.0)  # of SRAM that overlap may fill, until placement succeeds
-_SHRINK = 0.85  # how much less workspace each further attempt may use when placement is fragmented
+_OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)  # of SRAM that overlap may fill, until placement succeeds
+_NEARLY_FULL = 0.8  # steps that hold so much of the largest sum of maps may be what does not fit
+_NEARLY_AS_FAST = 1.02
+_ROOMS = (1.0, 0.7, 0.4)  # of the free SRAM that workspaces may use, when placement is fragmented
 
 
 def plan(
@@ -75,14 +77,12 @@ class _Planner:
         passed = dict.fromkeys(name for group in self.groups for name in (*group.reads, group.output))
         where = dict.fromkeys(passed, Memory.SRAM)
         where |= dict.fromkeys((*self.graph.inputs, *self.graph.outputs), Memory.HOST)
-        maps, room = self._settle(_Maps(where)), 1.0
+        maps = self._settle(_Maps(where))
         while True:
-            found = self._try(maps, room)
-            if found is not None:
-                return found
-            room *= _SHRINK
-            if room < 0.2:  # fragmentation that smaller tiles do not cure: give up one more resident map
-                maps, room = self._settle(self._spill(maps, self._fullest(maps))), 1.0
+            for room in _ROOMS:
+                if found := self._try(maps, room):
+                    return found
+            maps = self._settle(self._relieved(maps))  # fragmentation that smaller tiles do not cure
 
     def _settle(self, maps: _Maps) -> _Maps:
         """Lags and spills until every step holds its maps and its smallest workspace."""
@@ -91,7 +91,16 @@ class _Planner:
             worst = max(range(len(self.groups)), key=lambda step: excess[step])
             if excess[worst] <= 0:
                 return maps
-            maps = self._lagged(maps, worst, excess[worst]) or self._spill(maps, worst)
+            lagged = self._lagged(maps, worst, excess[worst]) if worst not in maps.lags else None
+            maps = lagged or self._spill(maps, worst)
+
+    def _relieved(self, maps: _Maps) -> _Maps:
+        """One more output overwrites its input, at the fullest step where that is possible, or one more map spills."""
+        live = self._live(maps)
+        by_size = sorted(range(len(live)), key=lambda step: -live[step])
+        fullest = [step for step in by_size if live[step] >= _NEARLY_FULL * live[by_size[0]]]
+        found = (self._lagged(maps, step, 1) for step in fullest)
+        return next((better for better in found if better), None) or self._spill(maps, by_size[0])
 
     def _excess(self, maps: _Maps) -> list[int]:
         live = self._live(maps)
@@ -105,20 +114,28 @@ class _Planner:
         return (lag.choice,) if lag else tilings(self.groups[step], maps.where, self.spec)
 
     def _lagged(self, maps: _Maps, step: int, excess: int) -> _Maps | None:
-        """The fastest lag with which the step fits, or the one that comes nearest; None where none helps."""
+        """The step with a lag, or a narrower one than before; None where none helps.
+
+        Of the lags with which the step fits, or else of those that come nearest, nearly the fastest: the one that
+        keeps all maps that overwrite each other closest together.
+        """
         group = self.groups[step]
-        if step in maps.lags or not may_lag(group, step, self.spans, maps.where):
+        if not may_lag(group, step, self.spans, maps.where):
             return None
-        best, least = None, (excess, 0.0, 0)
+        before = maps.lags.get(step)
+        options: list[tuple[int, float, int, _Maps]] = []
         for lag in lags(group.subgraph(maps.where), self.spec):
             changed = replace(maps, lags={**maps.lags, step: lag})
             layout = self._layout(changed)
             held = live_bytes(*layout, steps=len(self.groups))[step] + lag.choice.workspace_bytes
             over = max(held, width := widest(*layout)) - self.capacity
-            key = (max(0, over), lag.choice.estimate.cycles, width)
-            if over < excess and key < least:
-                best, least = changed, key
-        return best
+            if over < excess and (before is None or lag.span_bytes < before.span_bytes):
+                options.append((max(0, over), lag.choice.estimate.cycles, width, changed))
+        if not options:
+            return None
+        nearest = min(options, key=lambda option: option[:3])
+        close = [o for o in options if o[0] == nearest[0] and o[1] <= nearest[1] * _NEARLY_AS_FAST]
+        return min(close, key=lambda option: (option[2], option[1]))[3]
 
     def _spill(self, maps: _Maps, step: int) -> _Maps:
         """Moves the largest resident map that lives at `step` to DRAM; lags are found anew."""
@@ -132,10 +149,6 @@ class _Planner:
             )
         largest = max(here, key=lambda name: (self.graph.tensors[name].size_bytes, name))
         return _Maps({**where, largest: Memory.DRAM})
-
-    def _fullest(self, maps: _Maps) -> int:
-        live = self._live(maps)
-        return max(range(len(live)), key=lambda step: live[step])
 
     def _live(self, maps: _Maps) -> list[int]:
         return live_bytes(*self._layout(maps), steps=len(self.groups))
@@ -179,17 +192,29 @@ class _Planner:
         self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], live: Sequence[int]
     ) -> Plan | None:
         """The plan with as much overlap as can be placed."""
-        blocks, joined = self._layout(maps)
-        for share in _OVERLAP_SHARES:
+
+        def attempt(share: float) -> Plan | None:
             limit = int(self.capacity * share)
             free = [max(0, limit - held - c.workspace_bytes) for held, c in zip(live, chosen, strict=True)]
             found = overlaps(subgraphs, chosen, self.spec, free) if share else [Overlap()] * len(chosen)
             deep = [with_slots(c, s, self.spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
-            every = (*blocks, *_buffer_blocks(deep, found))
-            addresses, peak = allocate(every, joined, goal=self.capacity)
-            if peak <= self.capacity:
-                return Plan(_steps(self.groups, subgraphs, deep, found), maps.where, addresses, peak, every)
-        return None
+            return self._placed(maps, subgraphs, deep, found)
+
+        most, *less = _OVERLAP_SHARES
+        if found := attempt(most):
+            return found
+        bare = attempt(0.0)
+        return bare and next((found for share in less if (found := attempt(share))), bare)
+
+    def _placed(
+        self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], found: Sequence[Overlap]
+    ) -> Plan | None:
+        blocks, joined = self._layout(maps)
+        every = (*blocks, *_buffer_blocks(chosen, found))
+        addresses, peak = allocate(every, joined, goal=self.capacity)
+        if peak > self.capacity:
+            return None
+        return Plan(_steps(self.groups, subgraphs, chosen, found), maps.where, addresses, peak, every)
 
 
 def _buffer_blocks(chosen: Sequence[Candidate], found: Sequence[Overlap]) -> list[Block]:
