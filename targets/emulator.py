@@ -141,11 +141,19 @@ class _Machine:
             self._fetch(unit)
 
     def write_port(self, port: Port, values: NDArray[Any]) -> None:
-        self._dram.write(_port_box(port), store_elements(values.reshape(len(values), -1), PORT_TYPES[port.dtype]))
+        ordered = values.transpose(0, 2, 3, 1) if port.is_channels_last else values
+        stored = store_elements(ordered.reshape(len(values), -1), PORT_TYPES[port.dtype])
+        self._memory_of(port).write(_port_box(port), stored)
 
     def read_port(self, port: Port) -> NDArray[Any]:
-        values = load_elements(self._dram.read(_port_box(port)), PORT_TYPES[port.dtype])
-        return values.reshape(len(values), *port.shape)
+        values = load_elements(self._memory_of(port).read(_port_box(port)), PORT_TYPES[port.dtype])
+        if not port.is_channels_last:
+            return values.reshape(len(values), *port.shape)
+        channels, height, width = port.shape
+        return values.reshape(len(values), height, width, channels).transpose(0, 3, 1, 2)
+
+    def _memory_of(self, port: Port) -> Memory:
+        return self._sram if port.memory == "sram" else self._dram
 
     def run(self) -> None:
         """Executes until every queue is empty; `ProgramFault` when none can proceed before that."""
@@ -246,7 +254,7 @@ class _Machine:
 
 
 def _port_box(port: Port) -> Box:
-    return Box(port.dram_addr, (port.size_bytes,), (1,))
+    return Box(port.address, (port.size_bytes,), (1,))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,7 +39,8 @@ _SPEC, _MEMORY, _PORTS, _MARKS, _QUEUES, _CONSTANTS = 1, 2, 3, 4, 16, 32
 _IDS = (_SPEC, _MEMORY, _PORTS, _MARKS, *(_QUEUES + unit for unit in Unit), _CONSTANTS)
 SECTIONS = ("spec", "memory", "ports", "marks", *(f"queue {unit.name}" for unit in Unit), "constants")
 _PORT_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,), "dram_addr": (int,), "shape": (list,), "scale": (int, float), "zero_point": (int,), "dtype": (str,)
+    "name": (str,), "address": (int,), "shape": (list,), "scale": (int, float), "zero_point": (int,), "dtype": (str,),
+    "memory": (str,),
 }  # fmt: skip
 
 

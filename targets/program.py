@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from .isa import DType, Instruction, Unit
 from .spec import EngineSpec
@@ -12,25 +13,29 @@ PORT_TYPES = {"int8": DType.INT8, "int16": DType.INT16, "bf16": DType.BF16}
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A tensor that the host writes (input) or reads (output), dense and row-major in DRAM.
+    """A tensor that the host writes (input) or reads (output).
 
-    `shape` is the host's shape without the batch axis, for a feature map (channels, height, width). `dtype` is one
+    `shape` is the host's shape without the batch axis, for a feature map (channels, height, width). In DRAM the
+    elements are dense in that order, in SRAM a map lies as the engine has it, [row][column][channel]. `dtype` is one
     of `PORT_TYPES`; only int8 has a zero point, and the values of bf16 are real ones, of scale 1.
     """
 
     name: str
-    dram_addr: int
+    address: int
     shape: tuple[int, ...]
     scale: float
     zero_point: int
     dtype: str = "int8"
+    memory: str = "dram"  # or "sram"
+
+    @property
+    def is_channels_last(self) -> bool:
+        """True for a feature map in SRAM."""
+        return self.memory == "sram" and len(self.shape) == 3
 
     @property
     def size_bytes(self) -> int:
-        size = PORT_TYPES[self.dtype].bytes
-        for extent in self.shape:
-            size *= extent
-        return size
+        return PORT_TYPES[self.dtype].bytes * prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

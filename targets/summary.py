@@ -29,7 +29,8 @@ def dram_map(program: Program) -> list[DramRange]:
     """The DRAM from address 0 on without gaps: constants, ports, and maps that do not fit into SRAM."""
     known = [DramRange("constants", "constants", 0, len(program.constants))] if program.constants else []
     for kind, ports in (("input", program.inputs), ("output", program.outputs)):
-        known += [DramRange(port.name, kind, port.dram_addr, port.size_bytes) for port in ports]
+        outside = [port for port in ports if port.memory == "dram"]
+        known += [DramRange(port.name, kind, port.address, port.size_bytes) for port in outside]
     found: list[DramRange] = []
     end = 0
     for item in sorted(known, key=lambda item: (item.start, item.name)):

@@ -16,6 +16,7 @@ MAX_DYNAMIC_INSTRUCTIONS = UNLIMITED.instructions  # LOOP and END count too, so 
 MAX_DRAM_BYTES = 2**31  # what a signed 32-bit address reaches
 MAX_SRAM_BYTES = 2**30
 MAX_STEPS = 255
+_PORT_MEMORIES = ("dram", "sram")
 _FIELD_COUNT = {opcode: len(names) for opcode, names in FIELDS.items()}
 _SYNC = frozenset({Opcode.WAIT, Opcode.SIGNAL})
 
@@ -132,7 +133,9 @@ def _check_ports(program: Program, ports: tuple[Port, ...], kind: str) -> None:
     for port in ports:
         _check_port(program, port, f"{kind} {port.name!r}")
     if kind == "input":
-        _check_disjoint(sorted(ports, key=lambda port: port.dram_addr))
+        for memory in _PORT_MEMORIES:
+            own = [port for port in ports if port.memory == memory]
+            _check_disjoint(sorted(own, key=lambda port: port.address))
 
 
 def _check_port(program: Program, port: Port, where: str) -> None:
@@ -142,10 +145,14 @@ def _check_port(program: Program, port: Port, where: str) -> None:
         raise PackageError(f"the shape of a port has positive extents, got {port.shape}", where=where)
     if port.dtype not in PORT_TYPES:
         raise PackageError(f"unknown element type {port.dtype!r}", where=where, hint=f"known: {', '.join(PORT_TYPES)}")
-    low, high = len(program.constants), program.dram_bytes
-    if not low <= port.dram_addr <= port.dram_addr + port.size_bytes <= high:
-        last = port.dram_addr + port.size_bytes
-        raise PackageError(f"bytes {port.dram_addr}..{last} lie outside of the free DRAM {low}..{high}", where=where)
+    if port.memory not in _PORT_MEMORIES:
+        raise PackageError(f"a port lies in {' or '.join(_PORT_MEMORIES)}, got {port.memory!r}", where=where)
+    in_dram = port.memory == "dram"
+    low, high = (len(program.constants), program.dram_bytes) if in_dram else (0, program.sram_bytes)
+    last = port.address + port.size_bytes
+    if not low <= port.address <= last <= high:
+        free = "free DRAM" if in_dram else "SRAM"
+        raise PackageError(f"bytes {port.address}..{last} lie outside of the {free} {low}..{high}", where=where)
     if not (math.isfinite(port.scale) and port.scale > 0):
         raise PackageError(f"the scale must be positive and finite, got {port.scale}", where=where)
     if not -128 <= port.zero_point <= 127:
@@ -158,8 +165,8 @@ def _check_port(program: Program, port: Port, where: str) -> None:
 
 def _check_disjoint(ports: list[Port]) -> None:
     for port, following in pairwise(ports):
-        if port.dram_addr + port.size_bytes > following.dram_addr:
-            raise PackageError(f"inputs {port.name!r} and {following.name!r} overlap in DRAM")
+        if port.address + port.size_bytes > following.address:
+            raise PackageError(f"inputs {port.name!r} and {following.name!r} overlap in {port.memory.upper()}")
 
 
 def _check_marks(program: Program) -> None:
