@@ -8,6 +8,7 @@ from math import log2, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.bounds import memory_bound
 from ..kernels.kernel import held_bytes
 from ..kernels.ops import Conv2d, Pool2d, Window
 from ..kernels.search import Candidate
@@ -98,7 +99,7 @@ def _work(subgraph: Subgraph, spec: EngineSpec) -> Work:
         output=sum(w.output for w in parts),
         vector=sum(w.vector for w in parts),
         sram=sum(w.sram for w in parts),
-        dram=sum(held_bytes(op) for op in subgraph.ops) / spec.dram_bytes_per_cycle,
+        dram=memory_bound(sum(held_bytes(op) for op in subgraph.ops), 0, spec),
     )
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernels.bounds import compute_bound, loaded_bytes
-from ..kernels.kernel import Buffer, Role, Tiling
+from ..kernels.bounds import compute_bound, loaded_bytes, memory_bound
+from ..kernels.kernel import Buffer, Role, Tiling, held_bytes
 from ..kernels.ops import Conv2d
 from ..kernels.pipeline import is_resident_conv, resident_conv
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Memory, Subgraph
-from ..targets.cost import ceil_div, dma_work
+from ..targets.cost import ceil_div, constants_work, dma_work
 from ..targets.spec import EngineSpec
 
 PHASES = ("latency", "prefetched", "slack", "tail")
@@ -71,7 +71,7 @@ def _transfer_cycles(subgraph: Subgraph, buffer: Buffer, tiling: Tiling, spec: E
     """One slot of a buffer to or from DRAM, whose order decides the length of contiguous runs."""
     size = buffer.slot_bytes
     if buffer.role is Role.WEIGHTS:
-        return dma_work(spec, 1, size, 1).cycles
+        return constants_work(spec, 1, size, 1).cycles
     first, last = subgraph.ops[0], subgraph.ops[-1]
     memory = {"second": subgraph.second, "output": subgraph.output}.get(buffer.name, subgraph.input)
     whole = len(subgraph.ops) > 1 or (buffer.name == "input" and isinstance(first, Conv2d) and not first.depthwise)
@@ -118,4 +118,6 @@ def lower_bounds(subgraph: Subgraph, spec: EngineSpec) -> Durations:
     """Durations below which no schedule can go: array, output stage, vector unit, bytes that must come from DRAM."""
     compute = compute_bound(subgraph, spec)
     stored = 0 if subgraph.output is Memory.SRAM else 1
-    return Durations(max(compute, loaded_bytes(subgraph) / spec.dram_bytes_per_cycle), compute, 1.0, stored)
+    constants = sum(held_bytes(op) for op in subgraph.ops)
+    loaded = memory_bound(constants, loaded_bytes(subgraph) - constants, spec)
+    return Durations(max(compute, loaded), compute, 1.0, stored)

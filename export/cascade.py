@@ -18,7 +18,7 @@ from ..kernels.subgraph import Memory
 from ..targets.spec import EngineSpec
 from .graph import Graph
 from .overwrite import lags, may_lag
-from .partition import Group, in_place_operand, join, lifetimes, use_counts
+from .partition import Group, first_places, in_place_operand, join, lifetimes, use_counts
 
 _LONGEST = 8
 _Cost = tuple[int, float, int]  # steps that do not fit, cycles, segments
@@ -42,8 +42,7 @@ class _Cascader:
         self.graph, self.groups, self.spec, self.capacity = graph, groups, spec, capacity
         self.uses = use_counts(graph)
         self.spans = lifetimes(graph, list(groups))
-        self.where = {name: Memory.SRAM for name in graph.tensors}
-        self.where |= dict.fromkeys((*graph.inputs, *graph.outputs), Memory.HOST)
+        self.where = first_places(graph, spec)
 
     def groups_found(self) -> list[Group]:
         singles = [self._cost(step, step, group) for step, group in enumerate(self.groups)]

@@ -8,7 +8,7 @@ from math import prod
 
 from ..common.optimise import Optimise
 from ..common.units import cycles_to_us
-from ..kernels.bounds import array_bound, compute_bound, input_bytes, step_bound
+from ..kernels.bounds import array_bound, compute_bound, input_bytes, memory_bound, step_bound
 from ..kernels.subgraph import Memory
 from ..targets.program import Program
 from ..targets.spec import EngineSpec
@@ -100,7 +100,7 @@ def compile_graph(
 
 
 def network_lower_bound(planned: Plan, spec: EngineSpec) -> float:
-    """The largest of array work, vector work and compulsory DRAM bytes, each summed over the network.
+    """The largest of array work, vector work and compulsory DRAM or flash bytes, each summed over the network.
 
     Compulsory are all weights, every output, and of every input what its most demanding reader touches.
     """
@@ -111,8 +111,7 @@ def network_lower_bound(planned: Plan, spec: EngineSpec) -> float:
     for step in planned.steps:
         for name, size in _port_bytes(step):
             ports[name] = max(ports.get(name, 0), size)
-    memory = (planned.weight_bytes + sum(ports.values())) / spec.dram_bytes_per_cycle
-    return max(array, vector, memory)
+    return max(array, vector, memory_bound(planned.weight_bytes, sum(ports.values()), spec))
 
 
 def _port_bytes(step: PlannedStep) -> Iterator[tuple[str, int]]:

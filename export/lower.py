@@ -63,8 +63,11 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, *,
     builder.end_step()
     queues, marks = builder.finish()
     largest = max(prod(first.input), prod(last.output))
+    constants = (
+        bytes(dram) if spec.flash_bytes_per_cycle else b""
+    )  # where they lie matters to time, their values do not
     sram = min(spec.sram_bytes, max(top, largest))
-    return Program(spec, queues, b"", dram + largest, sram, (), (), marks)
+    return Program(spec, queues, constants, dram + largest, sram, (), (), marks)
 
 
 def _emit_lead(builder: Builder, cycles: int) -> None:
@@ -95,7 +98,7 @@ class _Lowering:
         self.constants_end = end
         self.dram: dict[str, int] = {}
         for name in (*graph.inputs, *graph.outputs, *plan.spilled()):
-            if name not in self.dram:
+            if name not in self.dram and plan.where[name] is not Memory.SRAM:
                 self.dram[name] = end
                 end = _align(end + graph.tensors[name].size_bytes)
         self.dram_bytes = end
@@ -159,7 +162,9 @@ class _Lowering:
     def _port(self, name: str) -> Port:
         tensor = self.graph.tensors[name]
         shape = tensor.host_shape or _host_shape(tensor)
-        return Port(name, self.dram[name], shape, tensor.quantisation.scale, tensor.quantisation.zero_point)
+        memory = "sram" if self.plan.where[name] is Memory.SRAM else "dram"
+        scale, zero_point = tensor.quantisation.scale, tensor.quantisation.zero_point
+        return Port(name, self._ref(name).address, shape, scale, zero_point, memory=memory)
 
     def _constants(self) -> bytes:
         blob = bytearray(self.constants_end)

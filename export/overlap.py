@@ -17,7 +17,7 @@ from math import floor, inf
 from ..kernels.kernel import Role
 from ..kernels.search import Candidate, kernels
 from ..kernels.subgraph import Subgraph
-from ..targets.cost import ceil_div, dma_work
+from ..targets.cost import ceil_div, constants_work
 from ..targets.spec import EngineSpec
 
 
@@ -79,7 +79,7 @@ def _loads(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> _Loads:
     return _Loads(
         tiles=tiles if weights else 0,
         tile_bytes=sum(buffer.slot_bytes for buffer in weights),
-        cycles=sum(spec.issue_cycles + dma_work(spec, 1, buffer.slot_bytes, 1).cycles for buffer in weights),
+        cycles=sum(spec.issue_cycles + constants_work(spec, 1, buffer.slot_bytes, 1).cycles for buffer in weights),
         duration=choice.estimate.cycles if mapped else choice.estimate.compute,
         depth=max((buffer.depth for buffer in weights), default=0),
         mapped=mapped,

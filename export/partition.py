@@ -99,8 +99,7 @@ def fuse_additions(graph: Graph) -> list[Group]:
 
 def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec, capacity: int) -> set[int]:
     """Steps whose maps do not all fit into SRAM when every map of the network stays whole."""
-    where = {name: Memory.SRAM for name in graph.tensors}
-    where |= dict.fromkeys((*graph.inputs, *graph.outputs), Memory.HOST)
+    where = first_places(graph, spec)
     live = resident_bytes(graph, groups, where)
     found: set[int] = set()
     for step, group in enumerate(groups):
@@ -179,14 +178,24 @@ def use_counts(graph: Graph) -> dict[str, int]:
     return uses
 
 
+def first_places(graph: Graph, spec: EngineSpec) -> dict[str, Memory]:
+    """Every map in SRAM, but inputs and outputs where the engine exchanges them with its host."""
+    outside = Memory.SRAM if spec.io_memory == "sram" else Memory.HOST
+    where = dict.fromkeys(graph.tensors, Memory.SRAM)
+    return where | dict.fromkeys((*graph.inputs, *graph.outputs), outside)
+
+
 def lifetimes(graph: Graph, groups: list[Group] | tuple[Group, ...]) -> dict[str, tuple[int, int]]:
-    """First and last step at which each tensor that passes between groups must exist."""
+    """First and last step at which each tensor that passes between groups must exist; outputs outlive the last step."""
     spans: dict[str, tuple[int, int]] = {}
     for step, group in enumerate(groups):
         for name in group.reads:
             first, _ = spans.get(name, (0, step))
             spans[name] = (first, step)
         spans[group.output] = (step, step)
+    for name in graph.outputs:
+        if name in spans:
+            spans[name] = (spans[name][0], len(groups))
     return spans
 
 
@@ -202,7 +211,7 @@ def resident_bytes(graph: Graph, groups: list[Group] | tuple[Group, ...], where:
             if in_place_operand(groups[first], first, spans, where) and groups[first].output == name
             else first
         )
-        for step in range(start, last + 1):
+        for step in range(start, min(last + 1, len(groups))):
             live[step] += graph.tensors[name].size_bytes
     return live
 

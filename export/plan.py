@@ -25,7 +25,7 @@ from .cascade import cascades
 from .graph import Graph
 from .overlap import Overlap, overlaps, with_slots
 from .overwrite import Lag, lags, may_lag
-from .partition import Group, fuse_additions, in_place_operand, lifetimes, partition, tilings
+from .partition import Group, first_places, fuse_additions, in_place_operand, lifetimes, partition, tilings
 from .planned import Plan, PlannedStep, buffer_name
 from .squeeze import smallest
 from .tiling import choose
@@ -75,8 +75,9 @@ class _Planner:
 
     def plan(self) -> Plan:
         passed = dict.fromkeys(name for group in self.groups for name in (*group.reads, group.output))
-        where = dict.fromkeys(passed, Memory.SRAM)
-        where |= dict.fromkeys((*self.graph.inputs, *self.graph.outputs), Memory.HOST)
+        places = first_places(self.graph, self.spec)
+        where = dict.fromkeys(self.graph.inputs, Memory.HOST)  # for those that nothing reads
+        where |= {name: places[name] for name in passed}
         maps = self._settle(_Maps(where))
         while True:
             for room in _ROOMS:
@@ -141,14 +142,16 @@ class _Planner:
         """Moves the largest resident map that lives at `step` to DRAM; lags are found anew."""
         where = maps.where
         here = [n for n, (first, last) in self.spans.items() if where[n] is Memory.SRAM and first <= step <= last]
-        if not here:
+        if not here or not self.spec.spill:
             raise UnsupportedError(
-                "the smallest tile does not fit into SRAM even with every map in DRAM",
+                "the smallest tile does not fit into SRAM "
+                + ("even with every map in DRAM" if self.spec.spill else "beside the maps, which cannot leave it"),
                 where=f"node {self.groups[step].label!r}",
                 hint="it can run on the CPU instead",
             )
         largest = max(here, key=lambda name: (self.graph.tensors[name].size_bytes, name))
-        return _Maps({**where, largest: Memory.DRAM})
+        host = largest in (*self.graph.inputs, *self.graph.outputs)
+        return _Maps({**where, largest: Memory.HOST if host else Memory.DRAM})
 
     def _live(self, maps: _Maps) -> list[int]:
         return live_bytes(*self._layout(maps), steps=len(self.groups))
@@ -161,7 +164,9 @@ class _Planner:
             for name in (*group.reads, group.output):
                 if maps.where[name] is not Memory.SRAM or name in blocks:
                     continue
-                blocks[name] = Block(name, self.graph.tensors[name].size_bytes, *self.spans[name])
+                first, last = self.spans[name]
+                size = self.graph.tensors[name].size_bytes
+                blocks[name] = Block(name, size, first, min(last, len(self.groups) - 1))
                 if name == group.output and (under := self._underneath(maps, step)):
                     root, offset = joined.get(under[0], (under[0], 0))
                     joined[name] = root, offset + under[1]

@@ -56,9 +56,17 @@ def stored_bytes(subgraph: Subgraph) -> int:
 
 
 def step_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
-    """Cycles of the subgraph on its own: compute, or DRAM in both directions."""
-    moved = loaded_bytes(subgraph) + stored_bytes(subgraph)
-    return max(compute_bound(subgraph, spec), moved / spec.dram_bytes_per_cycle)
+    """Cycles of the subgraph on its own: compute, or DRAM in both directions, or flash."""
+    constants = sum(held_bytes(op) for op in subgraph.ops)
+    maps = loaded_bytes(subgraph) - constants + stored_bytes(subgraph)
+    return max(compute_bound(subgraph, spec), memory_bound(constants, maps, spec))
+
+
+def memory_bound(constant_bytes: int, map_bytes: int, spec: EngineSpec) -> float:
+    """Cycles to move so much through DRAM, or constants through flash where the engine has one."""
+    if not spec.flash_bytes_per_cycle:
+        return (constant_bytes + map_bytes) / spec.dram_bytes_per_cycle
+    return max(constant_bytes / spec.flash_bytes_per_cycle, map_bytes / spec.dram_bytes_per_cycle)
 
 
 def _touched(extent: int, positions: int, kernel: int, stride: int, pad: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..targets.cost import ceil_div, conv_work, dma_work
+from ..targets.cost import ceil_div, constants_work, conv_work
 from ..targets.isa import ConvMode, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Ring, Value
@@ -115,7 +115,7 @@ class ChainKernel:
         compute = sum(
             _stage_cycles(s, stripes, spec, residual=s is chain[-1] and subgraph.second is not None) for s in chain
         )
-        weights = sum(dma_work(spec, 1, weight_bytes(s.conv), 1).cycles + spec.issue_cycles for s in chain)
+        weights = sum(constants_work(spec, 1, weight_bytes(s.conv), 1).cycles + spec.issue_cycles for s in chain)
         in_h, in_w, in_c = chain[0].conv.input
         load = map_cycles(spec, subgraph.input, (min(chain[0].input_rows(chain[0].rows), in_h), in_w, in_c), in_c)
         out = map_cycles(spec, subgraph.output, (tiling.rows, *last.output[1:]), last.output[2])

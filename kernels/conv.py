@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..targets.cost import ceil_div, conv_work, dma_work
+from ..targets.cost import ceil_div, constants_work, conv_work, dma_work
 from ..targets.isa import ConvMode, Opcode, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Fence, Ring, Value
@@ -153,7 +153,7 @@ class ConvKernel:
 
     @staticmethod
     def _weights_cycles(p: _Plan, spec: EngineSpec, channels: int) -> float:
-        return dma_work(spec, 1, record_pitch(p.conv) * channels, 1).cycles + spec.issue_cycles
+        return constants_work(spec, 1, record_pitch(p.conv) * channels, 1).cycles + spec.issue_cycles
 
     @staticmethod
     def _stripe_cycles(p: _Plan, subgraph: Subgraph, spec: EngineSpec) -> float:

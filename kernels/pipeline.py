@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..targets.cost import conv_work, dma_work
+from ..targets.cost import constants_latency, constants_work, conv_work
 from ..targets.spec import EngineSpec
 from .kernel import Tiling, record_pitch
 from .ops import Conv2d
@@ -53,7 +53,7 @@ def resident_conv(subgraph: Subgraph, tiling: Tiling, spec: EngineSpec, *, ahead
             if reused:
                 clock = max(clock + _SYNC, released[number - tiling.slots] if number >= tiling.slots else 0.0)
             clock += load
-            arrived = clock + max(_SYNC, spec.dram_latency_cycles)
+            arrived = clock + max(_SYNC, constants_latency(spec))
             clock += _SYNC
         array = max(array + _SYNC, arrived) + compute + (_SYNC if reused else 0)
         released.append(array)
@@ -62,7 +62,7 @@ def resident_conv(subgraph: Subgraph, tiling: Tiling, spec: EngineSpec, *, ahead
 
 def _tile_cycles(subgraph: Subgraph, conv: Conv2d, channels: int, spec: EngineSpec) -> tuple[float, float]:
     """Cycles to load the weights of one tile, and to compute it, both with their issue."""
-    load = dma_work(spec, 1, channels * record_pitch(conv), 1)
+    load = constants_work(spec, 1, channels * record_pitch(conv), 1)
     compute = conv_work(
         spec, conv.output[0], conv.output[1], channels, conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
         depthwise=conv.depthwise, residual=subgraph.second is not None,

@@ -48,10 +48,11 @@ class Work:
     vector: float = 0.0
     sram: float = 0.0
     dram: float = 0.0
+    flash: float = 0.0
 
     @property
     def cycles(self) -> float:
-        return max(self.array, self.output, self.vector, self.sram, self.dram)
+        return max(self.array, self.output, self.vector, self.sram, self.dram, self.flash)
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -186,3 +187,19 @@ def dma_work(spec: EngineSpec, runs: int, run_bytes: int, sram_beats: int) -> Wo
         dram=runs * per_run / spec.dram_bytes_per_cycle,
         sram=max(sram_beats / spec.sram_banks, runs * run_bytes / spec.sram_bytes_per_cycle),
     )
+
+
+def constants_work(spec: EngineSpec, runs: int, run_bytes: int, sram_beats: int) -> Work:
+    """Work of a transfer of constants: from flash where the engine has one, else from DRAM; see `dma_work`."""
+    if not spec.flash_bytes_per_cycle:
+        return dma_work(spec, runs, run_bytes, sram_beats)
+    per_run = ceil_div(run_bytes, spec.flash_burst_bytes) * spec.flash_burst_bytes
+    return Work(
+        flash=runs * per_run / spec.flash_bytes_per_cycle,
+        sram=max(sram_beats / spec.sram_banks, runs * run_bytes / spec.sram_bytes_per_cycle),
+    )
+
+
+def constants_latency(spec: EngineSpec) -> int:
+    """Cycles from the end of a transfer of constants on its channel until they are in SRAM."""
+    return spec.flash_latency_cycles if spec.flash_bytes_per_cycle else spec.dram_latency_cycles

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from ..common.errors import ProgramFault
-from .cost import Elements, Work, conv_work, dma_work, matmul_work, passes, resize_reads, vector_work
+from .cost import Elements, Work, constants_work, conv_work, dma_work, matmul_work, passes, resize_reads, vector_work
 from .isa import CONTROL, FIELDS, UNIT_OPCODES, ConvMode, DType, Instruction, Opcode, ResizeMode, Unit
 from .ranges import check_fields
 from .resolve import POSITION, clipped, field_values, transfer_range
@@ -21,6 +21,8 @@ _TRANSFER_FIELDS = ("count3", *(f"{side}_stride{d}" for side in ("dram", "sram")
 _IN_KEY = frozenset((*_EXTENT_FIELDS, *_GROUP_FIELDS, *_CLIP_FIELDS, "count3"))
 _RELEVANT = _IN_KEY.union(_SHAPE_FIELDS, _TRANSFER_FIELDS)
 _DIMENSIONS = 4
+
+_Transfer = Callable[[EngineSpec, int, int, int], Work]
 
 
 @dataclass(slots=True)
@@ -41,9 +43,10 @@ class Coster:
 
     __slots__ = ("_compute", "_costs", "_extents", "_instruction", "_spec", "_steps", "fixed")
 
-    def __init__(self, spec: EngineSpec, instruction: Instruction) -> None:
+    def __init__(self, spec: EngineSpec, instruction: Instruction, *, constants: bool = False) -> None:
+        """`constants`: a LOAD from the program's constants, which may lie in flash."""
         self._spec, self._instruction = spec, instruction
-        self._compute = _COSTS[instruction.opcode]
+        self._compute = _CONSTANTS_LOAD if constants else _COSTS[instruction.opcode]
         stepped = {FIELDS[instruction.opcode][step.field] for step in instruction.steps} & _RELEVANT
         self._steps = tuple(s for s in instruction.steps if FIELDS[instruction.opcode][s.field] in stepped)
         self._extents = _EXTENTS[instruction.opcode] if stepped <= _IN_KEY else tuple
@@ -178,7 +181,9 @@ def _reads(opcode: Opcode) -> Callable[[Sequence[int]], int]:
     return lambda _: operands
 
 
-def _dma_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
+def _dma_cost(
+    opcode: Opcode, transfer: _Transfer = dma_work
+) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
     dram = _positions(opcode, *(f"dram_stride{d}" for d in range(_DIMENSIONS)))
     sram = _positions(opcode, *(f"sram_stride{d}" for d in range(_DIMENSIONS)))
 
@@ -188,7 +193,7 @@ def _dma_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int,
             return Cost(Work(), 0.0)
         run_bytes = run_length(extents, [v[p] for p in dram])
         beats = size // run_length(extents, [v[p] for p in sram])
-        work = dma_work(spec, size // run_bytes, run_bytes, beats)
+        work = transfer(spec, size // run_bytes, run_bytes, beats)
         read, written = (size, 0) if opcode is Opcode.LOAD else (0, size)
         return Cost(work, work.cycles, dram_read_bytes=read, dram_write_bytes=written)
 
@@ -222,4 +227,5 @@ _VECTOR = tuple(sorted(UNIT_OPCODES[Unit.VECTOR] - CONTROL))
 _EXTENTS = {o: _dma_extents(o) for o in _DMA} | {o: _compute_extents(o) for o in (*_CONV, *_VECTOR)}
 _EXTENTS[Opcode.MATMUL] = _group_extents(Opcode.MATMUL)
 _COSTS = {o: _dma_cost(o) for o in _DMA} | {o: _conv_cost(o) for o in _CONV} | {o: _vector_cost(o) for o in _VECTOR}
+_CONSTANTS_LOAD = _dma_cost(Opcode.LOAD, constants_work)
 _COSTS[Opcode.MATMUL] = _matmul_cost(Opcode.MATMUL)

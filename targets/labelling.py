@@ -29,8 +29,8 @@ class LabelTiming:
     """One label. Labels complete in program order; `cycles` is how much later this one completes than all before it,
     so that the cycles of all labels add up to the total. `start` may lie within an earlier label (prefetch).
 
-    `array` .. `dram` are sums of the work of its instructions, in cycles; `bound` names what holds it:
-    "array", "output", "vector", "memory" (DRAM), "sram", or "overhead" (issue, latency, synchronisation).
+    `array` .. `flash` are sums of the work of its instructions, in cycles; `bound` names what holds it:
+    "array", "output", "vector", "memory" (DRAM or flash), "sram", or "overhead" (issue, latency, synchronisation).
     """
 
     label: str
@@ -42,6 +42,7 @@ class LabelTiming:
     vector: float
     sram: float
     dram: float
+    flash: float
     dram_read_bytes: int
     dram_write_bytes: int
     macs: int
@@ -73,7 +74,7 @@ def label_timings(
 def _label_timing(
     name: str, start: float, end: float, cycles: int, costs: list[tuple[Unit, Cost]], issue_cycles: int
 ) -> LabelTiming:
-    sums = dict.fromkeys(("array", "output", "vector", "sram", "dram"), 0.0)
+    sums = dict.fromkeys(("array", "output", "vector", "sram", "dram", "flash"), 0.0)
     read = written = macs = elements = 0
     for _, cost in costs:
         for resource in sums:
@@ -106,8 +107,9 @@ def _bound(costs: list[tuple[Unit, Cost]], cycles: int, issue_cycles: int) -> st
 
 def _longest(cost: Cost) -> str:
     work = cost.work
+    outside = max(work.dram, work.flash)
     return _largest(
-        {"array": work.array, "output": work.output, "vector": work.vector, "memory": work.dram, "sram": work.sram}
+        {"array": work.array, "output": work.output, "vector": work.vector, "memory": outside, "sram": work.sram}
     )
 
 

@@ -3,7 +3,8 @@
 Each unit executes its queue in order. An instruction is issued (`issue_cycles`), then lasts as long as the
 work of `cost.py`. LOAD and STORE share one DRAM channel that serves them in the order in which they ask;
 their latency is pipelined: a transfer completes `dram_latency_cycles` after the channel is free for the
-next one. WAIT and SIGNAL take a cycle, hardware loops none.
+next one. Where the engine has flash, a LOAD whose `dram_addr` lies in the constants takes that channel
+instead. WAIT and SIGNAL take a cycle, hardware loops none.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from math import ceil
 from ..common.errors import ProgramFault
 from .budget import UNLIMITED, RunBudget
 from .costing import Cost, Coster, sync_values
-from .isa import Opcode, Unit
+from .isa import Instruction, Opcode, Unit
 from .labelling import LabelTiming, label_timings
 from .program import Program
 from .ranges import MAX_SEMAPHORE
@@ -88,10 +89,11 @@ def simulate(program: Program, *, trace: bool = False, budget: RunBudget = UNLIM
 
 
 def lower_bound_cycles(macs: int, dram_bytes: int, vector_elements: int, spec: EngineSpec) -> float:
-    """The roofline: no program with this work takes fewer cycles. `vector_elements` counts operands read."""
+    """The roofline: no program with this work takes fewer cycles. `vector_elements` counts operands read, and
+    `dram_bytes` what crosses the DRAM and the flash channel."""
     return max(
         macs / (spec.parallelism * spec.int8_rate),
-        dram_bytes / spec.dram_bytes_per_cycle,
+        dram_bytes / (spec.dram_bytes_per_cycle + spec.flash_bytes_per_cycle),
         vector_elements / spec.vector_lanes,
     )
 
@@ -117,9 +119,15 @@ def _coster(program: Program, unit: Unit, index: int) -> Coster | None:
     if instruction.opcode < Opcode.LOAD:
         return None
     try:
-        return Coster(program.spec, instruction)
+        return Coster(program.spec, instruction, constants=_is_flash(program, instruction))
     except ProgramFault as fault:
         raise _located(fault, unit, index) from None
+
+
+def _is_flash(program: Program, instruction: Instruction) -> bool:
+    if not program.spec.flash_bytes_per_cycle or instruction.opcode is not Opcode.LOAD:
+        return False
+    return 0 <= instruction.named()["dram_addr"] < len(program.constants)
 
 
 def _located(fault: ProgramFault, unit: Unit, index: int) -> ProgramFault:
@@ -136,7 +144,7 @@ class _Simulation:
         self._sequence = 0
         self._semaphores = [0] * program.spec.semaphores
         self._waiting: dict[int, list[tuple[int, int, int]]] = {}
-        self._channel = 0.0  # when the DRAM channel is free
+        self._channels = {False: 0.0, True: 0.0}  # when DRAM, and flash, are free
         self._events: list[Event] | None = [] if trace else None
 
     def run(self) -> Timing:
@@ -184,10 +192,11 @@ class _Simulation:
         start = begin + self._spec.issue_cycles
         latency = 0
         if queue.unit in _DMA_UNITS and cost.cycles:
-            queue.stall += max(0.0, self._channel - start)
-            start = max(start, self._channel)
-            self._channel = start + cost.cycles
-            latency = self._spec.dram_latency_cycles
+            flash = cost.work.flash > 0
+            queue.stall += max(0.0, self._channels[flash] - start)
+            start = max(start, self._channels[flash])
+            self._channels[flash] = start + cost.cycles
+            latency = self._spec.flash_latency_cycles if flash else self._spec.dram_latency_cycles
         queue.clock = start + cost.cycles
         queue.done = max(queue.done, queue.clock + latency)
         queue.busy += self._spec.issue_cycles + cost.cycles

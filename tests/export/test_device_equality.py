@@ -1,5 +1,7 @@
 """The device gives the bits of the independent integer reference, on random graphs over all kernels and presets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -16,6 +18,17 @@ from lanefit.targets.encoding import decode, encode
 from lanefit.targets.spec import EngineSpec, load_spec, preset_names
 
 PRESETS = [load_spec(name) for name in preset_names()]
+SELF_CONTAINED = [  # constants in flash, everything else in SRAM
+    replace(
+        load_spec(name),
+        name=f"{name}-self-contained",
+        io_memory="sram",
+        spill=False,
+        flash_bytes_per_cycle=1.0,
+        flash_latency_cycles=64,
+    )
+    for name in ("ne-64", "ne-256")
+]
 
 
 def _to_host(graph: Graph, name: str, value: np.ndarray) -> np.ndarray:
@@ -44,6 +57,21 @@ def test_device_equals_the_integer_reference_on_random_graphs(seed: int, order: 
     except UnsupportedError:
         assume(False)  # the drawn SRAM is too small for a single tile; test_plan.py looks at such refusals
     _assert_device_equals_reference(graph, spec, seed, order)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(st.integers(0, 2**31), st.sampled_from(["dma-first", "compute-first", "random"]), st.sampled_from(Optimise))
+def test_an_engine_without_dram_gives_the_same_bits(seed: int, order: str, optimise: Optimise) -> None:
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, max_ops=8)
+    spec = random_spec(rng, SELF_CONTAINED, graph)
+    try:
+        plan = compile_graph(graph, spec).plan
+    except UnsupportedError:
+        assume(False)
+        return
+    assert not plan.spilled()
+    _assert_device_equals_reference(graph, spec, seed, order, optimise)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_an_empty_batch_gives_empty_outputs() -> None:
 def test_wrong_inputs_name_what_was_expected_and_got(inputs: dict[str, Array], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Emulator(double_buffered()).run(inputs)
+
+
+def test_a_map_in_sram_lies_as_the_engine_has_it() -> None:
+    ports = [Port("x", 3, (2, 2, 3), 1.0, 0, memory="sram"), Port("y", 3, (12,), 1.0, 0, memory="sram")]
+    value = np.arange(12, dtype=np.int8).reshape(2, 2, 3)
+    built = program({}, inputs=ports[:1], outputs=[ports[1], replace(ports[0], name="z")], sram_bytes=16)
+    found = Emulator(built).run({"x": value})
+    np.testing.assert_array_equal(found["y"], value.transpose(1, 2, 0).ravel())
+    np.testing.assert_array_equal(found["z"], value)
 
 
 def test_inputs_with_different_batches_are_refused() -> None:

@@ -142,6 +142,8 @@ PORT = Port("x", 0, (4,), 1.0, 0)
         ({"sram_bytes": SPEC.sram_bytes + 1}, r"sram_bytes 65537 are outside of 0\.\.65536, the SRAM of tiny"),
         ({"inputs": [PORT, replace(PORT, address=4)]}, "two inputs have one name"),
         ({"inputs": [PORT, replace(PORT, name="z", address=3)]}, "inputs 'x' and 'z' overlap"),
+        ({"inputs": [replace(PORT, memory="flash")]}, "a port lies in dram or sram, got 'flash'"),
+        ({"inputs": [replace(PORT, memory="sram", address=10**6)]}, r"lie outside of the SRAM 0\.\."),
         ({"inputs": [replace(PORT, address=4093)]}, r"bytes 4093\.\.4097 lie outside of the free DRAM 0\.\.4096"),
         ({"outputs": [PORT], "constants": b"1"}, r"lie outside of the free DRAM 1\.\.4096"),
         ({"inputs": [replace(PORT, shape=(2, 0))]}, "positive extents"),

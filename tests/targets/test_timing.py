@@ -64,6 +64,17 @@ def test_one_tile_by_hand() -> None:
     assert (timing.dram_read_bytes, timing.dram_write_bytes, timing.vector_elements) == (64, 64, 64)
 
 
+def test_constants_come_through_flash_where_there_is_one() -> None:
+    loads = [instruction(Opcode.LOAD, dram_addr=address, **TRANSFER) for address in (0, TILE)]
+    built = program({Unit.DMA_IN: loads}, constants=bytes(TILE), dram_bytes=2 * TILE)
+    flash = replace(SPEC, flash_bytes_per_cycle=0.5, flash_latency_cycles=7, flash_burst_bytes=128)
+    timing = simulate(replace(built, spec=flash), trace=True)
+    first, second = timing.events
+    assert first.end == 8 + 128 / 0.5 + 7  # issue, one burst for half as many bytes, latency
+    assert second.end == 8 + 128 / 0.5 + 8 + 64 / 4 + 20
+    assert simulate(built).cycles == 2 * (8 + 64 / 4) + 20
+
+
 def test_an_empty_program_takes_no_time() -> None:
     timing = simulate(program({}))
     assert (timing.cycles, timing.utilisation, timing.labels) == (0, 0.0, ())
