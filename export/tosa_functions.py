@@ -65,13 +65,13 @@ def reduce(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> 
     assert isinstance(op, Reduce)
     x = _wide(w, graph, inputs[0], node.inputs[0])
     grouped = (*x.shape[:3], op.output[2], op.count)
-    x = w.op("RESHAPE", [x, w.shape(*grouped)], grouped, "INT32")
+    x = w.reshape(x, grouped)
     shape = (*grouped[:4], 1)
     if op.mode is Reduction.MAX:
         x = w.op("REDUCE_MAX", [x], shape, "INT32", 4, _NAN)
     else:
         x = w.op("REDUCE_SUM", [x], shape, "INT32", 4)
-    x = w.op("RESHAPE", [x, w.shape(*shape[:4])], shape[:4], "INT32")
+    x = w.reshape(x, shape[:4])
     return stage(w, graph, node, x, *node_rescale(graph, node))
 
 
@@ -110,7 +110,7 @@ def _scalar(w: TosaWriter, value: int) -> Value:
 def _looked_up(w: TosaWriter, entries: np.ndarray, index: Value) -> Value:
     """`entries` at every element of `index`, through GATHER, which wants one row of indices for each batch."""
     count = prod(index.shape)
-    flat = w.op("RESHAPE", [index, w.shape(1, count)], (1, count), "INT32")
+    flat = w.reshape(index, (1, count))
     values = w.constant(entries.reshape(1, -1, 1), "INT32")
     found = w.op("GATHER", [values, flat], (1, count, 1), "INT32")
-    return w.op("RESHAPE", [found, w.shape(*index.shape)], index.shape, "INT32")
+    return w.reshape(found, index.shape)

@@ -81,6 +81,9 @@ class TosaWriter:
         self._operators.append(_Operator(name, attribute, tuple(inputs), output))
         return output
 
+    def reshape(self, value: Value, shape: Sequence[int]) -> Value:
+        return self.op("RESHAPE", [value, self.shape(*shape)], shape, value.dtype)
+
     def serialise(self) -> bytes:
         ts = self._ts
         graph = ts.TosaSerializer("", targetMajor=1, targetMinor=0, targetPatch=0, targetDraft=False)
