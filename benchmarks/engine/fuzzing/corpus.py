@@ -39,7 +39,7 @@ _PER_OPCODE = 3
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Seeds, all of which run undamaged: compiled graphs, and for each data opcode a program around one of it."""
+    """Seeds, all of which run undamaged: compiled graphs, and for each data opcode and type a program around it."""
 
     compiled: tuple[Program, ...]
     lone: tuple[Program, ...]
@@ -54,7 +54,7 @@ def corpus() -> Corpus:
     compiled = tuple(_smallest(list(_compiled())))
     lone = lone_programs()
     packages = tuple(_package(list(compiled[start : start + 2])) for start in (0, 2, 3))
-    drafts = tuple(Draft(encode(program)) for program in (*compiled, *compiled, *lone))
+    drafts = tuple(Draft(encode(program)) for program in (*compiled * 2, *lone))
     return Corpus(compiled, lone, packages, drafts, tuple(map(members, packages)))
 
 
