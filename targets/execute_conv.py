@@ -141,7 +141,8 @@ def add(a: NDArray[Any], zero_point: int, sram: Memory, f: Mapping[str, int], ou
     """`a` plus the second view of the instruction, each through its RESCALE, and their sum through the last one."""
     b = read_extent(sram, View.of("b", f), out)
     if f["out_type"] == DType.BF16:
-        return FloatStage.of(f).apply(a + b)
+        with np.errstate(over="ignore", invalid="ignore"):  # opposite infinities are NaN, as everywhere in BF16
+            return FloatStage.of(f).apply(a + b)
     stage = Stage.of(f["sum_multiplier"], f["sum_shift"], *(f[name] for name in STAGE_FIELDS))
     runs = max(len(a), len(b))
     result = np.empty((runs, *a.shape[1:]), stage.storage)

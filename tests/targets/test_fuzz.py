@@ -150,3 +150,12 @@ def test_a_sram_without_banks_is_refused() -> None:
     spec = encode_sections(double_buffered())["spec"].replace(b'"sram_banks":1', b'"sram_banks":0')
     with pytest.raises(PackageError, match="sram_banks must be positive"):
         decode(_with_spec(spec))
+
+
+def test_opposite_infinities_add_up_without_a_warning() -> None:
+    seed = next(p for p in corpus().lone if p.marks[0].label == "ADD BF16 BF16 BF16")
+    infinity, minus = b"\x80\x7f", b"\x80\xff"
+    x = np.frombuffer(infinity * 128 + minus * 128, np.int8)  # operand a lies in the first half, b in the second
+    y = Emulator(seed).run({"x": x})["y"].view(np.uint16)[:36]
+    assert ((y & 0x7F80) == 0x7F80).all()
+    assert (y & 0x7F).all(), "NaN has a fraction, infinity has none"
