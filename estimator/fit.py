@@ -134,7 +134,7 @@ def _fit_model(
     x: NDArray[np.float64], measured: Sequence[Measurement], workloads: Sequence[Workload], budget: FitBudget, seed: int
 ) -> tuple[PhaseModel, NDArray[np.bool_]]:
     """The model of the training part, and which rows were held out; all tilings of one operator go to one part."""
-    held_out = _held_out([workload.family() for workload in workloads], budget.held_out, seed)
+    held_out = _held_out(workloads, budget.held_out, seed)
     durations = [{PHASES[0]: m.latency, **m.phases} for m in measured]
     training = [values for values, held in zip(durations, held_out, strict=True) if not held]
     regressors = fit_phases(x[~held_out], training, trees=budget.trees, random_state=seed)
@@ -144,11 +144,19 @@ def _fit_model(
     return PhaseModel(regressors, bounds, validity_box(x[~held_out])), held_out
 
 
-def _held_out(families: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
-    distinct = sorted(set(families))
-    order = np.random.default_rng(np.random.SeedSequence((seed, 3))).permutation(len(distinct))
-    held = {distinct[i] for i in order[: max(1, round(share * len(distinct)))]}
-    return np.array([family in held for family in families], bool)
+def _held_out(workloads: Sequence[Workload], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which workloads test the model: `share` of the families of every kind, so that no kind is left untrained."""
+    kinds: dict[str, set[str]] = {}
+    for workload in workloads:
+        kinds.setdefault(workload.subgraph.kind, set()).add(workload.family())
+    rng = np.random.default_rng(np.random.SeedSequence((seed, 3)))
+    held: set[str] = set()
+    for kind in sorted(kinds):
+        families = sorted(kinds[kind])
+        held.update(families[i] for i in rng.permutation(len(families))[: round(share * len(families))])
+    if not held:  # fewer families of each kind than a share is worth
+        held.add(min(max(kinds.values(), key=len)))
+    return np.array([workload.family() in held for workload in workloads], bool)
 
 
 def _judge_networks(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..common.errors import ProgramFault
+from .elements import LIMITS, bits_float
 from .execute_conv import blocks
-from .functions import Axis, bilinear, normalise, softmax
-from .isa import NormMode, Opcode, PoolMode, ResizeMode, SoftmaxMode
+from .functions import SOFTMAX_BITS, Axis, bilinear, normalise, softmax
+from .functions_float import normalise_float, softmax_float
+from .isa import DType, NormMode, Opcode, PoolMode, ResizeMode, SoftmaxMode
 from .memory import Box, Memory
-from .numerics import Stage, check_scales, requantise_elements, rescale
+from .numerics import STAGE_FIELDS, Stage, check_scales, requantise_elements, rescale
+from .numerics_float import FloatStage
 from .ranges import MAX_GROUP
 from .views import Extent, View, check_target, output_extent, read_extent, write_extent
 
@@ -21,8 +25,9 @@ TABLE_ENTRIES = 256
 NORM_RECORD_BYTES = 12
 _OUTPUT_BITS = 8  # fraction bits of a normalised element when its bias is added
 _LEAST_INT8 = -128
+_TABLE_TYPES: dict[DType, str] = {DType.INT8: "i1", DType.INT16: "<i2"}
 
-Result = NDArray[np.int8]
+Result = NDArray[Any]
 Fields = Mapping[str, int]
 
 
@@ -38,8 +43,10 @@ def execute_function(sram: Memory, opcode: Opcode, f: Fields) -> int:
     source = _source(opcode, f, out)
     x = read_extent(sram, View.of("in", f), source)
     check_target(sram, target, out)
-    if opcode not in (Opcode.TABLE, Opcode.MUL):
+    if opcode not in (Opcode.TABLE, Opcode.MUL) or target.dtype.bytes != DType(f["in_type"]).bytes:
         _check_apart(target, out, View.of("in", f), source)
+    if opcode is Opcode.MUL and target.dtype.bytes != DType(f["b_type"]).bytes:
+        _check_apart(target, out, View.of("b", f), out)
     write_extent(sram, target, out, _FUNCTIONS[opcode](sram, f, out, x))
     return work
 
@@ -50,7 +57,7 @@ def _source(opcode: Opcode, f: Fields, out: Extent) -> Extent:
     if opcode is Opcode.REDUCE:
         source = replace(out, chan=out.chan * f["channels_in"], channels=out.channels * f["channels_in"])
     if opcode is Opcode.RESIZE:
-        (row, rows), (col, cols) = (_reach(axis) for axis in _axes(f, out))
+        (row, rows), (col, cols) = (_span(axis) for axis in _axes(f, out))
         source = replace(out, row=row, rows=rows, col=col, cols=cols)
     if source.row + source.rows > f["in_rows"] or source.col + source.cols > f["in_cols"]:
         raise ProgramFault(
@@ -61,7 +68,7 @@ def _source(opcode: Opcode, f: Fields, out: Extent) -> Extent:
 
 
 def _check_apart(target: View, out: Extent, view: View, source: Extent) -> None:
-    """Elements are read several times, so that none may be overwritten."""
+    """Elements that are read several times, or have another size than those written, may not be overwritten."""
     for written in target.segments(out):
         if any(written.box.overlaps(read.box) for read in view.segments(source)):
             raise ProgramFault(f"the output from SRAM byte {written.box.low} on overlaps the input")
@@ -76,41 +83,56 @@ def _constants(sram: Memory, address: int, count: int, dtype: DTypeLike) -> NDAr
     return np.ascontiguousarray(raw[0]).view(dtype)
 
 
-def _stage(f: Fields) -> Stage:
-    return Stage.of(f["multiplier"], f["shift"], f["out_zp"], f["act_min"], f["act_max"])
+def _stage(f: Fields) -> Stage | FloatStage:
+    return FloatStage.of(f) if f["out_type"] == DType.BF16 else _integer_stage(f)
+
+
+def _integer_stage(f: Fields) -> Stage:
+    return Stage.of(f["multiplier"], f["shift"], *(f[name] for name in STAGE_FIELDS))
 
 
 def _table(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
-    table = _constants(sram, f["table_addr"], TABLE_ENTRIES, np.int8)
-    clamped = np.clip(table, f["act_min"], f["act_max"]).astype(np.int8)
-    return clamped[x.astype(np.int16) - _LEAST_INT8]
+    table = _constants(sram, f["table_addr"], TABLE_ENTRIES, _TABLE_TYPES[DType(f["out_type"])])
+    return np.clip(table, f["act_min"], f["act_max"])[x.astype(np.int16) - _LEAST_INT8]
 
 
 def _mul(sram: Memory, f: Fields, out: Extent, a: Result) -> Result:
     b = read_extent(sram, View.of("b", f), out)
     stage = _stage(f)
+    if f["out_type"] == DType.BF16:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return stage.apply(a * b, 0)
     runs = max(len(a), len(b))
-    result = np.empty((runs, out.rows, out.cols, out.channels), np.int8)
+    result = np.empty((runs, out.rows, out.cols, out.channels), stage.storage)
     for block in blocks(runs, 2 * out.elements):
         left, right = (
             (v[block] if len(v) > 1 else v).astype(np.int32) - zero for v, zero in ((a, f["in_zp"]), (b, f["b_zp"]))
         )
-        result[block] = stage.apply(left * right, 255 * 255)
+        result[block] = stage.apply(left * right, _reach("in", f) * _reach("b", f))
     return result
+
+
+def _reach(prefix: str, f: Fields) -> int:
+    """The largest magnitude of an element less its zero point."""
+    low, high = LIMITS[DType(f[f"{prefix}_type"])]
+    return max(f[f"{prefix}_zp"] - low, high - f[f"{prefix}_zp"])
 
 
 def _softmax(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
     _check_group(out.channels)
+    masks, stage = f["mode"] == SoftmaxMode.MASKED, _stage(f)
+    if f["out_type"] == DType.BF16:
+        return stage.apply(softmax_float(x, masked=masks), 0)
     tables = _constants(sram, f["table_addr"], 2 * TABLE_ENTRIES, "<i2").astype(np.int64)
     coarse, fine = tables[:TABLE_ENTRIES], tables[TABLE_ENTRIES:]
     if tables.min() < 0:
         raise ProgramFault("the tables of a SOFTMAX hold a negative power")
-    stage = _stage(f)
-    result = np.empty(x.shape, np.int8)
+    least = LIMITS[DType(f["in_type"])][0]
+    result = np.empty(x.shape, stage.storage)
     for block in blocks(len(x), 4 * out.elements):
         logits = x[block].astype(np.int64)
-        masked = logits == _LEAST_INT8 if f["mode"] == SoftmaxMode.MASKED else None
-        result[block] = stage.apply(softmax(logits, masked, coarse, fine), 1 << 15)
+        shares = softmax(logits, logits == least if masks else None, coarse, fine)
+        result[block] = stage.apply(shares, 1 << SOFTMAX_BITS)
     return result
 
 
@@ -120,28 +142,58 @@ def _norm(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
     _check_group(group * (out.rows * out.cols if over_map else 1))
     if out.chan % group or out.channels % group:
         raise ProgramFault(f"channels {out.chan}..{out.chan + out.channels - 1} are not whole groups of {group}")
-    bias, multiplier, shift = _records(sram, f, out)
-    epsilon = (f["eps_high"] << 31) + f["eps_low"]
-    axes = (1, 2, 4) if over_map else (4,)
-    result = np.empty(x.shape, np.int8)
+    result = np.empty(x.shape, x.dtype if f["out_type"] == f["in_type"] else _TABLE_TYPES[DType(f["out_type"])])
+    part = _norm_float if f["out_type"] == DType.BF16 else _norm_integer
+    records = _records(sram, f, out)
     for block in blocks(len(x), 4 * out.elements):
-        part = x[block].astype(np.int64)
-        grouped = part.reshape(*part.shape[:3], -1, group)
-        y = normalise(grouped, epsilon, axes).reshape(part.shape)
-        scaled = (rescale(y, multiplier, shift) + bias + (1 << (_OUTPUT_BITS - 1))) >> _OUTPUT_BITS
-        result[block] = np.clip(scaled + f["out_zp"], f["act_min"], f["act_max"])
+        found = _grouped(x[block], group, over_map=over_map)
+        result[block] = part(f, found, records, x[block].shape, over_map=over_map)
     return result
 
 
-def _records(sram: Memory, f: Fields, out: Extent) -> tuple[NDArray[np.int64], ...]:
-    """Bias, multiplier and shift of every covered channel."""
+def _grouped(x: Result, group: int, *, over_map: bool) -> Result:
+    """Elements that share their statistics along the last axis: (runs, [rows, columns,] groups, elements)."""
+    split = x.reshape(*x.shape[:3], -1, group)
+    if not over_map:
+        return split
+    return split.transpose(0, 3, 1, 2, 4).reshape(len(x), split.shape[3], -1)
+
+
+def _ungrouped(y: Result, shape: tuple[int, ...], group: int, *, over_map: bool) -> Result:
+    """The inverse of `_grouped`."""
+    if not over_map:
+        return y.reshape(shape)
+    runs, rows, cols, channels = shape
+    return y.reshape(runs, channels // group, rows, cols, group).transpose(0, 2, 3, 1, 4).reshape(shape)
+
+
+def _norm_integer(
+    f: Fields, x: Result, records: NDArray[np.int32], shape: tuple[int, ...], *, over_map: bool
+) -> Result:
+    bias, multiplier, shift = records.astype(np.int64).T
+    epsilon = (f["eps_high"] << 31) + f["eps_low"]
+    y = _ungrouped(normalise(x.astype(np.int64), epsilon), shape, f["group"], over_map=over_map)
+    scaled = (rescale(y, multiplier, shift) + bias + (1 << (_OUTPUT_BITS - 1))) >> _OUTPUT_BITS
+    return np.clip(scaled + f["out_zp"], f["act_min"], f["act_max"])
+
+
+def _norm_float(f: Fields, x: Result, records: NDArray[np.int32], shape: tuple[int, ...], *, over_map: bool) -> Result:
+    beta, gamma, _ = np.ascontiguousarray(records).view(np.float32).T
+    y = _ungrouped(normalise_float(x, np.float32(bits_float(f["eps_low"]))), shape, f["group"], over_map=over_map)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return FloatStage.of(f).apply(y * gamma + beta)
+
+
+def _records(sram: Memory, f: Fields, out: Extent) -> NDArray[np.int32]:
+    """The three words of every covered channel, (channels, 3)."""
     if out.chan < f["params_chan0"]:
         raise ProgramFault(f"channel {out.chan} lies before the first record, {f['params_chan0']}")
     address = f["params_addr"] + (out.chan - f["params_chan0"]) * NORM_RECORD_BYTES
-    found = _constants(sram, address, 3 * out.channels, "<i4").reshape(-1, 3).astype(np.int64)
-    bias, multiplier, shift = found.T
-    check_scales(np.maximum(np.abs(multiplier), 1), shift, out.chan)
-    return bias, multiplier, shift
+    found = _constants(sram, address, 3 * out.channels, "<i4").reshape(-1, 3)
+    if f["out_type"] != DType.BF16:
+        _, multiplier, shift = found.astype(np.int64).T
+        check_scales(np.maximum(np.abs(multiplier), 1), shift, out.chan)
+    return found
 
 
 def _check_group(count: int) -> None:
@@ -158,7 +210,7 @@ def _reduce(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
 
 
 def _resize(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
-    rows, cols = (axis.shifted(_reach(axis)[0]) for axis in _axes(f, out))
+    rows, cols = (axis.shifted(_span(axis)[0]) for axis in _axes(f, out))
     if f["mode"] == ResizeMode.NEAREST:
         return _kept(f, x[:, rows.nearest][:, :, cols.nearest])
     stage, whole = _stage(f), rows.whole * cols.whole
@@ -171,7 +223,7 @@ def _resize(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
 def _kept(f: Fields, values: Result) -> Result:
     """Elements as they are, save for the clamp, or rescaled where there is a multiplier."""
     if f["multiplier"]:
-        return requantise_elements(values, f["in_zp"], _stage(f))
+        return requantise_elements(values, f["in_zp"], _integer_stage(f))
     return np.clip(values, f["act_min"], f["act_max"])
 
 
@@ -182,7 +234,7 @@ def _axes(f: Fields, out: Extent) -> tuple[Axis, Axis]:
     return Axis.of(out.row, out.rows, vertical, f["in_rows"]), Axis.of(out.col, out.cols, horizontal, f["in_cols"])
 
 
-def _reach(axis: Axis) -> tuple[int, int]:
+def _span(axis: Axis) -> tuple[int, int]:
     """First index and number of indices that the outputs read."""
     return int(axis.low[0]), int(axis.high[-1]) - int(axis.low[0]) + 1
 

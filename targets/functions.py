@@ -32,11 +32,11 @@ def softmax(logits: Integers, masked: NDArray[np.bool_] | None, coarse: Integers
     return ((powers << SOFTMAX_BITS) + (total >> 1)) // np.maximum(total, 1)
 
 
-def normalise(x: Integers, epsilon: int, axes: tuple[int, ...]) -> Integers:
-    """(x − mean) / √(variance + epsilon / n²) over `axes` with 20 fraction bits; n is the number of elements there."""
-    count = int(np.prod([x.shape[axis] for axis in axes]))
-    total = x.sum(axis=axes, keepdims=True)
-    spread = count * (x * x).sum(axis=axes, keepdims=True) - total * total + epsilon
+def normalise(x: Integers, epsilon: int) -> Integers:
+    """(x − mean) / √(variance + epsilon / n²) over the last axis of n elements, with 20 fraction bits."""
+    count = x.shape[-1]
+    total = x.sum(axis=-1, keepdims=True)
+    spread = count * (x * x).sum(axis=-1, keepdims=True) - total * total + epsilon
     reciprocal, shift = reciprocal_root(np.maximum(spread, 1))
     centred = count * x - total
     scaled = (centred * reciprocal + np.left_shift(np.int64(1), shift - 1)) >> shift

@@ -193,17 +193,20 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 # REQUANTISE  out = clamp(RESCALE(x − in_zp) + out_zp). Integers to BF16: clamp((x − in_zp) × multiplier);
 #             BF16 to integers: clamp(round to nearest even(x × multiplier) + out_zp); BF16 to BF16: clamp(x).
 # TABLE       out = clamp(table[x + 128]), 256 entries of the output's type at table_addr.
-# MUL         out = clamp(RESCALE((a − in_zp) × (b − b_zp)) + out_zp); pitches 0 of b broadcast it.
+# MUL         out = clamp(RESCALE((a − in_zp) × (b − b_zp)) + out_zp); pitches 0 of b broadcast it. BF16: clamp(a × b).
 # SOFTMAX     over the covered channels of each row and column: d = max − x, and with two tables of 256 int16 at
 #             table_addr (coarse, then fine) e = (coarse[d >> 8] × fine[d & 255] + 2^14) >> 15, s = Σ e,
 #             p = (e × 2^15 + (s >> 1)) // s, out = clamp(RESCALE(p) + out_zp). MASKED: a logit that is the least
-#             value of its type has e = 0; where s = 0, p = 0.
+#             value of its type has e = 0; where s = 0, p = 0. BF16: e = exp(x − max), the exponential of float64
+#             rounded to float32, s = Σ e in the order of the channels, out = clamp(e / s); the least value is −∞.
 # NORM        over the n elements x of each group of `group` channels (and of all covered positions in MAP mode):
 #             S = Σ x, D = n × Σ x² − S² + eps_high × 2^31 + eps_low, R = ⌊√⌊D × 4^t⌋⌋ with the one t for which
 #             2^60 <= D × 4^t < 2^62, I = (2^61 + (R >> 1)) // R; y = ((n × x − S) × I + 2^(40 − t)) >> (41 − t), and
 #             0 where D = 0: 20 fraction bits. Then with the record of channel k, three int32 (bias, multiplier of any
 #             sign, shift) at params_addr + 12 × (k − params_chan0):
-#             out = clamp(((RESCALE(y) + bias + 2^7) >> 8) + out_zp).
+#             out = clamp(((RESCALE(y) + bias + 2^7) >> 8) + out_zp). BF16: d = x − Σ x / n, then
+#             clamp(d / √(Σ d² / n + eps) × gamma + beta), sums over rows, columns and channels in this order; eps_low
+#             and the first two words of a record (beta, gamma) hold float32.
 # REDUCE      over in[r, c, k × channels_in + i], i < channels_in. MAX as POOL; SUM:
 #             out = clamp(RESCALE(Σ (x − in_zp)) + out_zp).
 # RESIZE      as TOSA 1.0 RESIZE: y = r × scale_h_d + offset_h, row y // scale_h_n, fraction y mod scale_h_n of

@@ -39,7 +39,6 @@ _RANGES: dict[str, tuple[int, int]] = {
 _SCALES = ("multiplier", "a_multiplier", "b_multiplier", "sum_multiplier")
 _SHIFTS = ("shift", "a_shift", "b_shift", "sum_shift")
 _INTEGER = (DType.INT8, DType.INT16)
-_INT8 = (DType.INT8,) * 3
 _CONVERTED = [*product(_INTEGER, _INTEGER), (DType.BF16, DType.BF16)]
 _SUMMED = [*product(_INTEGER, repeat=3), (DType.BF16,) * 3]
 _MULTIPLIED = [
@@ -54,8 +53,10 @@ TYPES: dict[Opcode, frozenset[tuple[DType, ...]]] = {
     Opcode.ADD: frozenset(_SUMMED),
     Opcode.POOL: frozenset(_CONVERTED),
     Opcode.REQUANTISE: frozenset(product((*_INTEGER, DType.BF16), repeat=2)),
-    **dict.fromkeys((Opcode.TABLE, Opcode.SOFTMAX, Opcode.NORM, Opcode.REDUCE, Opcode.RESIZE), frozenset({_INT8[:2]})),
-    Opcode.MUL: frozenset({_INT8}),
+    **dict.fromkeys((Opcode.SOFTMAX, Opcode.NORM), frozenset(_CONVERTED)),
+    Opcode.MUL: frozenset(_SUMMED),
+    Opcode.TABLE: frozenset(product((DType.INT8,), _INTEGER)),
+    **dict.fromkeys((Opcode.REDUCE, Opcode.RESIZE), frozenset({(DType.INT8, DType.INT8)})),
 }
 _MAY_KEEP_SCALE = {Opcode.POOL: PoolMode.MAX, Opcode.REDUCE: PoolMode.MAX, Opcode.RESIZE: ResizeMode.NEAREST}
 """The combinations of element types that have a meaning, in the order of the opcode's fields `*_type`."""

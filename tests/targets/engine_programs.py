@@ -143,7 +143,7 @@ def view(prefix: str, fields: Fields) -> Fields:
     return {f"{prefix}_{name}": value for name, value in fields.items()}
 
 
-def one_instruction(layout: Layout, opcode: Opcode, shape: Shape, *, dtype: str = "int8", **fields: int) -> Program:
+def one_instruction(layout: Layout, opcode: Opcode, shape: Shape, dtype: str = "int8", /, **fields: int) -> Program:
     """LOADs, one compute instruction into a dense map of `shape` (rows, columns, channels), and its STORE."""
     rows, cols, channels = shape
     width = PORT_TYPES[dtype].bytes
