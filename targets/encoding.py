@@ -19,13 +19,14 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from ..common.errors import InputError, PackageError
 from ..common.files import canonical_json
 from .isa import FIELDS, ISA_VERSION, Instruction, Opcode, Step, Unit
 from .program import Mark, Port, Program
-from .spec import spec_from_dict
+from .spec import EngineSpec, spec_from_dict
 from .validate import validate
 
 MAGIC = b"LFIT"
@@ -80,10 +81,7 @@ def join_sections(sections: Mapping[str, bytes]) -> bytes:
 def decode(data: bytes) -> Program:
     """The program in a file. Raises `PackageError` when the file is damaged, foreign or malformed."""
     sections = split_sections(data)
-    try:
-        spec = spec_from_dict(_json(sections["spec"], dict, "spec"))
-    except InputError as error:
-        raise PackageError(f"the engine description is not valid: {error.what}") from error
+    spec = _decode_spec(sections["spec"])
     memory = _json(sections["memory"], dict, "memory")
     ports = _json(sections["ports"], dict, "ports")
     if set(memory) != {"dram_bytes", "sram_bytes"} or not all(type(v) is int for v in memory.values()):
@@ -101,6 +99,15 @@ def decode(data: bytes) -> Program:
     )
     validate(program)
     return program
+
+
+@lru_cache(maxsize=64)
+def _decode_spec(data: bytes) -> EngineSpec:
+    """Kept, since most files that a process reads are for a few engines; a spec is immutable."""
+    try:
+        return spec_from_dict(_json(data, dict, "spec"))
+    except InputError as error:
+        raise PackageError(f"the engine description is not valid: {error.what}") from error
 
 
 def split_sections(data: bytes) -> dict[str, bytes]:

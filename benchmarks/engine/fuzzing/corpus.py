@@ -23,7 +23,6 @@ from lanefit.export.package import (
 )
 from lanefit.export.random_graphs import random_graph, random_spec
 from lanefit.targets.encoding import encode
-from lanefit.targets.isa import Opcode
 from lanefit.targets.program import Program
 from lanefit.targets.spec import load_spec, preset_names
 from lanefit.targets.validate import validate
@@ -33,8 +32,8 @@ from .packages import Files, members
 from .programs import Draft
 
 _SMALL = 600  # executed instructions
-_GRAPHS = 240  # drawn; operators that none of them has are left to the lone instructions
-_PER_OPCODE = 3
+_GRAPHS = 240  # drawn; what none of them has is left to the lone instructions
+_PER_FEATURE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def _compiled() -> Iterator[Program]:
     presets = [load_spec(name) for name in preset_names()]
     for seed in range(_GRAPHS):
         rng = np.random.default_rng([seed, 88])
-        graph = random_graph(rng, max_ops=1 + seed % 3)
+        graph = random_graph(rng, max_ops=1 + seed % 3, functions=0.4)
         try:
             program = compile_graph(graph, random_spec(rng, presets, graph)).program
         except UnsupportedError:  # this engine is too small for the graph
@@ -72,13 +71,18 @@ def _compiled() -> Iterator[Program]:
 
 
 def _smallest(programs: list[Program]) -> list[Program]:
-    """For every opcode the smallest programs that hold it, in a stable order and each once."""
+    """For every opcode and kind of port the smallest programs that have it, in a stable order and each once."""
     chosen: dict[int, Program] = {}
     programs.sort(key=lambda program: (validate(program), len(program.constants)))
-    for opcode in Opcode:
-        holders = [p for p in programs if any(i.opcode is opcode for queue in p.queues.values() for i in queue)]
-        chosen |= {id(program): program for program in holders[:_PER_OPCODE]}
+    for feature in sorted(set().union(*map(_features, programs))):
+        holders = [program for program in programs if feature in _features(program)]
+        chosen |= {id(program): program for program in holders[:_PER_FEATURE]}
     return list(chosen.values())
+
+
+def _features(program: Program) -> set[str]:
+    opcodes = {instruction.opcode.name for queue in program.queues.values() for instruction in queue}
+    return opcodes | {f"{port.memory} port" for port in (*program.inputs, *program.outputs)}
 
 
 def _package(programs: list[Program]) -> bytes:
