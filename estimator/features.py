@@ -13,8 +13,8 @@ from ..kernels.kernel import held_bytes
 from ..kernels.ops import Conv2d, Pool2d, Window
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Kind, Memory, Subgraph
-from ..kernels.traits import vector_reads
-from ..targets.cost import Work, ceil_div, conv_work, vector_work
+from ..kernels.traits import vector_op_work
+from ..targets.cost import Work, ceil_div, conv_work
 from ..targets.spec import EngineSpec
 from .physics import PHASES, Durations, Flow, flow, lower_bounds, physics
 from .traffic import traffic
@@ -108,9 +108,12 @@ def _operator_work(subgraph: Subgraph, number: int, spec: EngineSpec) -> Work:
     rows, cols, channels = op.output
     if isinstance(op, Conv2d):
         residual = subgraph.second is not None and number == len(subgraph.ops) - 1
-        kernel = (op.window.kernel_h, op.window.kernel_w)
-        return conv_work(spec, rows, cols, channels, op.input[2], *kernel, depthwise=op.depthwise, residual=residual)
-    return vector_work(spec, prod(op.output), vector_reads(op, spec))
+        w = op.window
+        return conv_work(
+            spec, rows, cols, channels, op.input[2], w.kernel_h, w.kernel_w,
+            depthwise=op.depthwise, residual=residual, stride=(w.stride_h, w.stride_w),
+        )  # fmt: skip
+    return vector_op_work(op, spec, op.output)
 
 
 def _lanes(subgraph: Subgraph, spec: EngineSpec) -> tuple[float, ...]:

@@ -85,8 +85,11 @@ def _gain(
 
 def _cycles(conv: Conv2d, spec: EngineSpec) -> float:
     rows, cols, channels = conv.output
-    kernel = (conv.window.kernel_h, conv.window.kernel_w)
-    work = conv_work(spec, rows, cols, channels, conv.input[2], *kernel, depthwise=conv.depthwise, residual=False)
+    w = conv.window
+    work = conv_work(
+        spec, rows, cols, channels, conv.input[2], w.kernel_h, w.kernel_w,
+        depthwise=conv.depthwise, residual=False, stride=(w.stride_h, w.stride_w),
+    )  # fmt: skip
     return work.array
 
 

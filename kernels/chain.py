@@ -248,6 +248,6 @@ def _rows_cycles(stage: Stage, rows: int, spec: EngineSpec, residual: bool) -> f
     conv = stage.conv
     work = conv_work(
         spec, rows, conv.output[1], conv.output[2], conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
-        depthwise=conv.depthwise, residual=residual,
+        depthwise=conv.depthwise, residual=residual, stride=(conv.window.stride_h, conv.window.stride_w),
     )  # fmt: skip
     return work.cycles + spec.issue_cycles

@@ -149,6 +149,7 @@ class ConvKernel:
         return conv_work(
             spec, rows, conv.output[1], channels, conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
             depthwise=conv.depthwise, residual=subgraph.second is not None,
+            stride=(conv.window.stride_h, conv.window.stride_w),
         ).cycles  # fmt: skip
 
     @staticmethod

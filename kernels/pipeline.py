@@ -66,5 +66,6 @@ def _tile_cycles(subgraph: Subgraph, conv: Conv2d, channels: int, spec: EngineSp
     compute = conv_work(
         spec, conv.output[0], conv.output[1], channels, conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
         depthwise=conv.depthwise, residual=subgraph.second is not None,
+        stride=(conv.window.stride_h, conv.window.stride_w),
     )  # fmt: skip
     return spec.issue_cycles + load.cycles, spec.issue_cycles + compute.cycles

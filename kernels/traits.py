@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import gcd, prod
 
 from ..common.errors import UnsupportedError
-from ..targets.cost import passes, resize_reads
+from ..targets.cost import Work, passes, pool_work, resize_reads, vector_work
 from ..targets.isa import Opcode
 from ..targets.spec import EngineSpec
 from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
@@ -45,6 +45,18 @@ def reads(op: Op) -> int:
 def vector_reads(op: Op, spec: EngineSpec) -> float:
     """Elements that pass through the lanes for each output: reads × passes."""
     return reads(op) * passes(spec, opcode(op))
+
+
+def vector_op_work(op: Op, spec: EngineSpec, extent: tuple[int, int, int]) -> Work:
+    """Work of one instruction of a vector operator on `extent` outputs (rows, columns, channels)."""
+    match op:
+        case Pool2d(window=w):
+            kernel, stride = (w.kernel_h, w.kernel_w), (w.stride_h, w.stride_w)
+            return pool_work(spec, extent, kernel, stride, maximum=op.maximum)
+        case Requantise():
+            return pool_work(spec, extent, (1, 1), (1, 1), maximum=False)
+        case _:
+            return vector_work(spec, prod(extent), vector_reads(op, spec))
 
 
 def constant_bytes(op: Op) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import lcm
 
 from ..common.errors import UnsupportedError
-from ..targets.cost import ceil_div, vector_work
+from ..targets.cost import ceil_div
 from ..targets.isa import NormMode, PoolMode, ResizeMode, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Ring, Value
@@ -33,7 +33,7 @@ from .kernel import (
 )
 from .ops import Add, Pool2d, Window
 from .subgraph import Memory, Subgraph
-from .traits import channel_unit, channels_read, constant_bytes, opcode, row_unit, vector_reads
+from .traits import channel_unit, channels_read, constant_bytes, opcode, row_unit, vector_op_work
 
 _CONSTANTS = "constants"
 
@@ -74,11 +74,8 @@ class VectorKernel:
 
     def estimate(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> Estimate:
         op = subgraph.ops[0]
-        per_output = vector_reads(op, spec)
         compute = sum(
-            n_rows
-            * n_channels
-            * (spec.issue_cycles + vector_work(spec, rows * op.output[1] * channels, per_output).cycles)
+            n_rows * n_channels * (spec.issue_cycles + vector_op_work(op, spec, (rows, op.output[1], channels)).cycles)
             for rows, n_rows in tile_sizes(op.output[0], tiling.rows)
             for channels, n_channels in tile_sizes(op.output[2], tiling.channels)
         )

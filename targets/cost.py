@@ -1,5 +1,7 @@
 """Cycles of one data instruction, by bound. The timing model and the kernels' closed forms share these.
 
+Three dataflows: "block" is `block_work.py`, "output-stationary" is `systolic.py`, the first of all is here.
+
 Array (weights stationary): for every block of output lanes and every fold of taps and input channels the
 weights are fetched, then stream over a group of positions that the accumulators can hold:
 cycles = Σ max(positions / micro-block, weight block bytes / weight feed). Where the engine lists several folds and
@@ -9,54 +11,18 @@ ports and the array are pipelined, so an instruction lasts as long as the slowes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
-from .isa import DType, Opcode
+from .block_work import block_conv_work, block_matmul_work, block_pool_work
+from .isa import Opcode
 from .spec import EngineSpec
+from .systolic import systolic_work
+from .work import INT8, Elements, Work, ceil_div
 
-_CACHED_BYTES = {DType.INT8: 4, DType.INT16: 8, DType.BF16: 4}  # one partial sum in the accumulators
-
-
-@dataclass(frozen=True, slots=True)
-class Elements:
-    """Element types of an array or vector instruction: first operand, weights or second operand, output."""
-
-    first: DType = DType.INT8
-    second: DType = DType.INT8
-    out: DType = DType.INT8
-
-    def rate(self, spec: EngineSpec) -> float:
-        """Multiply-accumulates per cycle as a share of the engine's parallelism."""
-        return {DType.INT16: spec.int8x16_rate, DType.BF16: spec.bf16_rate}.get(self.first, spec.int8_rate)
-
-    @property
-    def sum_bytes(self) -> int:
-        """Bytes of one partial sum: int32, float32, or 48 bits in the place of 64."""
-        return _CACHED_BYTES[self.first]
-
-
-INT8 = Elements()
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Cycles that one instruction needs of each resource, not counting issue."""
-
-    array: float = 0.0
-    output: float = 0.0
-    vector: float = 0.0
-    sram: float = 0.0
-    dram: float = 0.0
-    flash: float = 0.0
-
-    @property
-    def cycles(self) -> float:
-        return max(self.array, self.output, self.vector, self.sram, self.dram, self.flash)
-
-
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
+__all__ = [
+    "INT8", "Elements", "Work", "ceil_div", "constants_latency", "constants_work", "conv_work", "dma_work",
+    "matmul_work", "passes", "pool_work", "resize_reads", "vector_work",
+]  # fmt: skip
 
 
 @lru_cache(maxsize=2**15)
@@ -71,20 +37,29 @@ def conv_work(
     *,
     depthwise: bool,
     residual: bool,
+    stride: tuple[int, int] = (1, 1),
     elements: Elements = INT8,
 ) -> Work:
     """Work of CONV / CONV_ADD on `rows` × `cols` × `channels` outputs, each over `channels_in` inputs per tap."""
     if not (rows and cols and channels):
         return Work()
+    if spec.dataflow == "block":
+        return block_conv_work(
+            spec, (rows, cols, channels), channels_in, (kernel_h, kernel_w), stride,
+            depthwise=depthwise, residual=residual, elements=elements,
+        )  # fmt: skip
     taps = kernel_h * kernel_w
+    extent, outputs = (rows, cols, channels), rows * cols * channels
+    written = outputs * (2 if residual else 1) * elements.out.bytes
+    if spec.dataflow == "output-stationary":
+        depth, each, groups = (1, 1, channels) if depthwise else (channels_in, channels, 1)
+        return systolic_work(spec, rows * cols, each, taps * depth, groups=groups, moved=written, elements=elements)
     if depthwise:
         lanes = spec.depthwise_taps * spec.step_cycles
         steps = ceil_div(taps, lanes)
     else:
         lanes = spec.input_lanes * spec.step_cycles
         steps = min(ceil_div(taps, t) * ceil_div(channels_in, c) for c, t in spec.array_folds)
-    extent, outputs = (rows, cols, channels), rows * cols * channels
-    written = outputs * (2 if residual else 1) * elements.out.bytes
     found = [
         _stationary(spec, block, extent, steps, lanes, elements, shared=not depthwise) for block in spec.array_blocks
     ]
@@ -95,10 +70,14 @@ def matmul_work(spec: EngineSpec, groups: int, m: int, n: int, k: int, *, bias: 
     """Work of MATMUL on `groups` products of m × k by k × n elements: b is the stationary operand of every group."""
     if not (groups and m and n):
         return Work()
+    if spec.dataflow == "block":
+        return block_matmul_work(spec, groups, m, n, k, bias=bias, elements=elements)
     outputs = groups * m * n
     lanes = spec.input_lanes * spec.step_cycles
     steps = min(ceil_div(k, channels) for channels, _ in spec.array_folds)
     moved = outputs * elements.out.bytes + (4 * outputs if bias else 0)
+    if spec.dataflow == "output-stationary":
+        return systolic_work(spec, m, n, k, groups=groups, moved=moved, elements=elements)
     found = []
     for high, wide, deep in spec.array_blocks:  # the rows of a product have no second dimension to tile
         array, read = _stationary(spec, (high * wide, 1, deep), (m, 1, n), steps, lanes, elements, shared=True)
@@ -159,6 +138,22 @@ def vector_work(spec: EngineSpec, outputs: int, reads_per_output: float, element
     return Work(vector=touched * wide / spec.vector_lanes, sram=moved / spec.sram_bytes_per_cycle)
 
 
+def pool_work(
+    spec: EngineSpec,
+    extent: tuple[int, int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    *,
+    maximum: bool,
+    elements: Elements = INT8,
+) -> Work:
+    """Work of POOL, or of REQUANTISE as a window of one, on `extent` outputs: on the array where it can pool."""
+    rows, cols, channels = extent
+    if spec.pool_elements_per_cycle and rows and cols and channels:
+        return block_pool_work(spec, extent, kernel, stride, maximum=maximum, elements=elements)
+    return vector_work(spec, rows * cols * channels, kernel[0] * kernel[1], elements)
+
+
 def passes(spec: EngineSpec, opcode: Opcode) -> float:
     """How often the vector unit goes over the operands of an operator."""
     match opcode:
@@ -168,6 +163,8 @@ def passes(spec: EngineSpec, opcode: Opcode) -> float:
             return spec.softmax_passes
         case Opcode.NORM:
             return spec.norm_passes
+        case Opcode.ADD if spec.add_elements_per_cycle:
+            return max(1.0, spec.vector_lanes / (2 * spec.add_elements_per_cycle))  # of two operands each
         case _:
             return 1.0
 

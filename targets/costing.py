@@ -7,15 +7,26 @@ from dataclasses import dataclass
 from math import ceil
 
 from ..common.errors import ProgramFault
-from .cost import Elements, Work, constants_work, conv_work, dma_work, matmul_work, passes, resize_reads, vector_work
-from .isa import CONTROL, FIELDS, UNIT_OPCODES, ConvMode, DType, Instruction, Opcode, ResizeMode, Unit
+from .cost import (
+    Elements,
+    Work,
+    constants_work,
+    conv_work,
+    dma_work,
+    matmul_work,
+    passes,
+    pool_work,
+    resize_reads,
+    vector_work,
+)
+from .isa import CONTROL, FIELDS, UNIT_OPCODES, ConvMode, DType, Instruction, Opcode, PoolMode, ResizeMode, Unit
 from .ranges import check_fields
 from .resolve import POSITION, clipped, field_values, transfer_range
 from .spec import EngineSpec
 
 _EXTENT_FIELDS = ("row_start", "row_count", "row_limit", "col_count", "chan_start", "chan_count", "chan_limit")
 _GROUP_FIELDS = ("g0_start", "g0_count", "g0_limit", "g1_count", "m_count", "n_count", "k_count")
-_SHAPE_FIELDS = ("kernel_h", "kernel_w", "mode", "channels_in", "bias_addr")
+_SHAPE_FIELDS = ("kernel_h", "kernel_w", "stride_h", "stride_w", "mode", "channels_in", "bias_addr")
 _CLIP_FIELDS = tuple(f"{name}{d}" for name in ("count", "origin", "limit") for d in range(3))
 _TRANSFER_FIELDS = ("count3", *(f"{side}_stride{d}" for side in ("dram", "sram") for d in range(4)))
 _IN_KEY = frozenset((*_EXTENT_FIELDS, *_GROUP_FIELDS, *_CLIP_FIELDS, "count3"))
@@ -137,7 +148,9 @@ def _dma_extents(opcode: Opcode) -> Callable[[Sequence[int]], tuple[int, ...]]:
 
 
 def _conv_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
-    kernel_h, kernel_w, mode, inputs = _positions(opcode, "kernel_h", "kernel_w", "mode", "channels_in")
+    kernel_h, kernel_w, mode, inputs, *stride = _positions(
+        opcode, "kernel_h", "kernel_w", "mode", "channels_in", "stride_h", "stride_w"
+    )
     elements = _elements(opcode)
 
     def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
@@ -146,7 +159,7 @@ def _conv_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int
         residual = opcode is Opcode.CONV_ADD
         work = conv_work(
             spec, rows, cols, channels, v[inputs], v[kernel_h], v[kernel_w],
-            depthwise=depthwise, residual=residual, elements=elements(v),
+            depthwise=depthwise, residual=residual, stride=(v[stride[0]], v[stride[1]]), elements=elements(v),
         )  # fmt: skip
         return Cost(work, work.cycles, macs=rows * cols * channels * taps * (1 if depthwise else v[inputs]))
 
@@ -166,11 +179,25 @@ def _vector_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[i
     return cost
 
 
+def _pool_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
+    """POOL and REQUANTISE, which an array of blocks computes in the place of the vector lanes."""
+    window = _positions(opcode, "kernel_h", "kernel_w", "stride_h", "stride_w", "mode") if opcode is Opcode.POOL else ()
+    elements = _elements(opcode)
+
+    def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
+        rows, cols, channels = extents
+        kernel_h, kernel_w, stride_h, stride_w, mode = [v[p] for p in window] or (1, 1, 1, 1, PoolMode.SUM)
+        work = pool_work(
+            spec, (rows, cols, channels), (kernel_h, kernel_w), (stride_h, stride_w),
+            maximum=mode == PoolMode.MAX, elements=elements(v),
+        )  # fmt: skip
+        return Cost(work, work.cycles, vector_elements=rows * cols * channels * kernel_h * kernel_w)
+
+    return cost
+
+
 def _reads(opcode: Opcode) -> Callable[[Sequence[int]], int]:
     """Elements read for each output, from the fields."""
-    if opcode is Opcode.POOL:
-        kernel_h, kernel_w = _positions(opcode, "kernel_h", "kernel_w")
-        return lambda v: v[kernel_h] * v[kernel_w]
     if opcode is Opcode.REDUCE:
         (count,) = _positions(opcode, "channels_in")
         return lambda v: v[count]
@@ -228,4 +255,5 @@ _EXTENTS = {o: _dma_extents(o) for o in _DMA} | {o: _compute_extents(o) for o in
 _EXTENTS[Opcode.MATMUL] = _group_extents(Opcode.MATMUL)
 _COSTS = {o: _dma_cost(o) for o in _DMA} | {o: _conv_cost(o) for o in _CONV} | {o: _vector_cost(o) for o in _VECTOR}
 _CONSTANTS_LOAD = _dma_cost(Opcode.LOAD, constants_work)
+_COSTS |= {o: _pool_cost(o) for o in (Opcode.POOL, Opcode.REQUANTISE)}
 _COSTS[Opcode.MATMUL] = _matmul_cost(Opcode.MATMUL)

@@ -35,7 +35,26 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "accumulator_bytes": "accumulator_bytes",
     },
     "rates": {"int8": "int8_rate", "int8x16": "int8x16_rate", "bf16": "bf16_rate"},
-    "output": {"elements_per_cycle": "output_elements_per_cycle"},
+    "blocks": {
+        "rows": "block_h",
+        "cols": "block_w",
+        "channels": "block_c",
+        "channel_step": "block_c_step",
+        "in_flight": "blocks_in_flight",
+        "dependency_cycles": "dependency_cycles",
+        "pool_tap_cycles": "pool_tap_cycles",
+        "outstanding_bytes": "outstanding_bytes",
+        "banks": "buffer_banks",
+        "bank_bytes": "buffer_bank_bytes",
+        "reserved_banks": "buffer_reserved_banks",
+        "input_granule": "buffer_input_granule",
+        "sum_granule": "buffer_sum_granule",
+    },
+    "output": {
+        "elements_per_cycle": "output_elements_per_cycle",
+        "pool_elements_per_cycle": "pool_elements_per_cycle",
+        "add_elements_per_cycle": "add_elements_per_cycle",
+    },
     "vector": {
         "lanes": "vector_lanes",
         "table_passes": "table_passes",
@@ -48,6 +67,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "sram_bytes_per_cycle": "sram_bytes_per_cycle",
         "sram_latency_cycles": "sram_latency_cycles",
         "sram_burst_bytes": "sram_burst_bytes",
+        "brick_channels": "brick_channels",
         "dram_bytes_per_cycle": "dram_bytes_per_cycle",
         "dram_latency_cycles": "dram_latency_cycles",
         "dram_burst_bytes": "dram_burst_bytes",
@@ -98,6 +118,23 @@ class EngineSpec:
     folds: tuple[tuple[int, int], ...] = ()  # ways to use the input lanes, channels × taps; () means input_lanes × 1
     micro_blocks: tuple[tuple[int, int, int], ...] = ()  # rows × columns × output channels; () means the above
     step_cycles: int = 1  # cycles in which the array works through one fold
+    # Dataflow "block": largest output block, what limits its rate, and the buffers that hold it.
+    block_h: int = 32
+    block_w: int = 64
+    block_c: int = 128
+    block_c_step: int = 16  # a block that is not as deep as the map is a multiple of this deep
+    blocks_in_flight: int = 4  # commands that the engine keeps open: it takes at least their time, divided by this
+    dependency_cycles: int = 2  # from a product to the next one that adds to the same sum
+    pool_tap_cycles: int = 1  # array cycles for one tap of a pooling window and one micro-block
+    outstanding_bytes: int = 256  # biases requested before the first arrives
+    buffer_banks: int = 24
+    buffer_bank_bytes: int = 1024
+    buffer_reserved_banks: int = 4
+    buffer_input_granule: int = 4
+    buffer_sum_granule: int = 8
+    pool_elements_per_cycle: float = 0.0  # maximum pooling on the array; 0: pooling runs on the vector unit
+    add_elements_per_cycle: float = 0.0  # 0: additions run at the rate of the vector lanes
+    brick_channels: int = 1  # channels of a position that lie together in SRAM before the next column begins
     sram_latency_cycles: int = 0
     sram_burst_bytes: int = 1
     flash_bytes_per_cycle: float = 0.0  # 0: constants live in DRAM; otherwise they come through a channel of their own

@@ -11,11 +11,21 @@ if TYPE_CHECKING:
     from .spec import EngineSpec
 
 MAX_SEMAPHORES = 65536
-DATAFLOWS = ("weight-stationary",)
+DATAFLOWS = ("weight-stationary", "block", "output-stationary")
 LIST_WIDTHS = {"folds": 2, "micro_blocks": 3}  # fields that hold lists of so many integers
 _MEMORIES = ("dram", "sram")
 _MAY_BE_ZERO = frozenset(
-    {"dram_latency_cycles", "sram_latency_cycles", "flash_latency_cycles", "issue_cycles", "flash_bytes_per_cycle"}
+    {
+        "dram_latency_cycles",
+        "sram_latency_cycles",
+        "flash_latency_cycles",
+        "issue_cycles",
+        "flash_bytes_per_cycle",
+        "pool_elements_per_cycle",
+        "add_elements_per_cycle",
+        "dependency_cycles",
+        "buffer_reserved_banks",
+    }
 )
 
 
@@ -52,6 +62,12 @@ def _choices(spec: EngineSpec) -> Iterator[str]:
 
 
 def _array(spec: EngineSpec) -> Iterator[str]:
+    if spec.dataflow != "weight-stationary" and len(spec.micro_blocks) > 1:
+        yield f"dataflow {spec.dataflow!r} has one micro-block, micro_blocks lists {len(spec.micro_blocks)}"
+    if spec.dataflow == "output-stationary" and spec.input_lanes > 1:
+        yield f"dataflow 'output-stationary' sums one product per place and cycle, input_lanes is {spec.input_lanes}"
+    if spec.pool_elements_per_cycle and spec.dataflow != "block":
+        yield f"only dataflow 'block' pools on the array: pool_elements_per_cycle is {spec.pool_elements_per_cycle}"
     if spec.depthwise_taps > spec.input_lanes:
         yield f"depthwise_taps {spec.depthwise_taps} exceed input_lanes {spec.input_lanes} that serve them"
     products = spec.input_lanes * spec.step_cycles
