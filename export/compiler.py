@@ -127,8 +127,9 @@ def _port_bytes(step: PlannedStep) -> Iterator[tuple[str, int]]:
 
 def _report(step: PlannedStep, timing: LabelTiming, before: float, spec: EngineSpec) -> SubgraphReport:
     """`before` is when the subgraph before ended, its stores included: what ran for this one until then is hidden."""
-    loaded = min(max(0.0, before - timing.start), timing.dram)
-    busiest = max(timing.array, timing.output, timing.vector, timing.dram)
+    moved = max(timing.dram, timing.flash)
+    loaded = min(max(0.0, before - timing.start), moved)
+    busiest = max(timing.array, timing.output, timing.vector, moved)
     hidden = max(loaded, busiest - timing.cycles)
     cycles = timing.cycles + hidden
     return SubgraphReport(
@@ -142,7 +143,7 @@ def _report(step: PlannedStep, timing: LabelTiming, before: float, spec: EngineS
         array=timing.array,
         output=timing.output,
         vector=timing.vector,
-        memory=max(timing.dram, timing.sram),
+        memory=max(moved, timing.sram),
         dram_read_bytes=timing.dram_read_bytes,
         dram_write_bytes=timing.dram_write_bytes,
         weight_bytes=step.weight_bytes,

@@ -140,7 +140,7 @@ def random_graph(
 def random_spec(rng: np.random.Generator, presets: list[EngineSpec], graph: Graph) -> EngineSpec:
     """One of `presets`, mostly with an SRAM near the size of the largest map, so that maps spill, stream and chain."""
     spec = presets[int(rng.integers(len(presets)))]
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 or not spec.spill:  # without DRAM for maps, less SRAM would only refuse the graph
         return spec
     largest = max(tensor.size_bytes for tensor in graph.tensors.values())
     small = 1024 + int(largest * rng.uniform(0.4, 1.8)) // 64 * 64
