@@ -69,8 +69,7 @@ def _advance(clock: _Clock, step: PlannedStep, durations: Phases) -> None:
     hidden_end = ready + durations.prefetched
     end = max(hidden_end, load_start + durations.latency)
     if any(buffer.role in _LOADED for buffer in step.choice.buffers):
-        last = load_start + durations.latency if _loads_ahead(step) else end  # result of the tile that loads last
-        clock.loaded = max(clock.loaded, last - durations.slack)
+        clock.loaded = max(clock.loaded, _loaded(step, durations, load_start, ready, end))
     clock.ended = end
     clock.awaited = clock.awaited_later
     if step.stores:
@@ -80,9 +79,15 @@ def _advance(clock: _Clock, step: PlannedStep, durations: Phases) -> None:
         clock.maps.add(step.group.output)
 
 
-def _loads_ahead(step: PlannedStep) -> bool:
-    """True when every load of the step fits into its slots, so that none waits for the step's compute."""
-    return not _loads_maps(step) and _weight_tiles(step) <= step.choice.tiling.slots
+def _loaded(step: PlannedStep, durations: Phases, load_start: float, ready: float, end: float) -> float:
+    """When the last load is through the queue. Weight tiles beyond the slots wait for tiles before them to be used."""
+    if _loads_maps(step):
+        return end - durations.slack
+    tiles, loading = _weight_tiles(step), durations.latency - durations.slack
+    waiting = max(0, tiles - step.choice.tiling.slots)
+    if not waiting:
+        return load_start + loading
+    return max(load_start + loading, ready + durations.prefetched * waiting / tiles + loading / tiles)
 
 
 def _weights_first(step: PlannedStep) -> bool:

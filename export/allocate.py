@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 ALIGNMENT_BYTES = 16
 _SWAPS = 300  # orders that the climb tries at most
-_PATIENCE = 60  # orders in a row without a gain
+_PATIENCE = 40  # orders in a row without a gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,9 @@ class _Body:
 
     name: str
     pieces: tuple[_Piece, ...]
-
-    @property
-    def size(self) -> int:
-        return max(piece.offset + piece.size for piece in self.pieces)
-
-    @property
-    def first(self) -> int:
-        return min(piece.first for piece in self.pieces)
-
-    @property
-    def last(self) -> int:
-        return max(piece.last for piece in self.pieces)
+    size: int
+    first: int
+    last: int
 
 
 Joined = Mapping[str, tuple[str, int]]
@@ -103,9 +94,9 @@ def allocate(blocks: Sequence[Block], joined: Joined | None = None, *, goal: int
     for key in _ORDERS:
         order = sorted(bodies, key=key)
         placed = _first_fit(order)
-        if best is None or placed[1] < best[1][1]:
+        if placed is not None and (best is None or placed[1] < best[1][1]):
             best = order, placed
-        if placed[1] <= enough:
+        if best is not None and best[1][1] <= enough:
             break
     assert best is not None  # there is at least one order
     return best[1] if best[1][1] <= enough else _climb(*best, enough)
@@ -132,9 +123,9 @@ def _climb(order: list[_Body], found: _Placement, enough: int) -> _Placement:
         if draw.random() < 0.3 or other == high:
             other = draw.randrange(len(order))
         changed[high], changed[other] = changed[other], changed[high]
-        placed = _first_fit(changed)
-        idle = 0 if placed[1] < best[1] else idle + 1
-        if placed[1] <= best[1]:
+        placed = _first_fit(changed, best[1])
+        idle = 0 if placed is not None and placed[1] < best[1] else idle + 1
+        if placed is not None:
             order, best = changed, placed
     return best
 
@@ -145,13 +136,8 @@ def _highest(order: list[_Body], placed: _Placement) -> int:
 
 def _neighbours(order: list[_Body], body: _Body) -> list[int]:
     """Places of the bodies that live at the same time as `body` and were placed before it."""
-    found: list[int] = []
-    for place, other in enumerate(order):
-        if other is body:
-            break
-        if other.first <= body.last and body.first <= other.last:
-            found.append(place)
-    return found
+    before = order[: order.index(body)]
+    return [place for place, other in enumerate(before) if other.first <= body.last and body.first <= other.last]
 
 
 def _bodies(blocks: Iterable[Block], joined: Joined) -> list[_Body]:
@@ -164,19 +150,26 @@ def _bodies(blocks: Iterable[Block], joined: Joined) -> list[_Body]:
 
 def _body(root: str, parts: list[tuple[Block, int]]) -> _Body:
     low = min(offset for _, offset in parts)
-    return _Body(root, tuple(_Piece(b.name, o - low, _aligned(b.size_bytes), b.first, b.last) for b, o in parts))
+    pieces = tuple(_Piece(b.name, o - low, _aligned(b.size_bytes), b.first, b.last) for b, o in parts)
+    size = max(piece.offset + piece.size for piece in pieces)
+    return _Body(root, pieces, size, min(piece.first for piece in pieces), max(piece.last for piece in pieces))
 
 
-def _first_fit(order: Sequence[_Body]) -> _Placement:
+def _first_fit(order: Sequence[_Body], limit: int | None = None) -> _Placement | None:
+    """Every body at the lowest address that is free; None as soon as one ends beyond `limit`."""
     done: list[tuple[int, int, int, int]] = []  # address, end, first, last
     addresses: dict[str, int] = {}
+    peak = 0
     for body in order:
         base = _lowest(body, done)
+        peak = max(peak, base + body.size)
+        if limit is not None and peak > limit:
+            return None
         for piece in body.pieces:
             start = base + piece.offset
             addresses[piece.name] = start
             done.append((start, start + piece.size, piece.first, piece.last))
-    return addresses, max((end for _, end, _, _ in done), default=0)
+    return addresses, peak
 
 
 def _lowest(body: _Body, done: Sequence[tuple[int, int, int, int]]) -> int:
@@ -185,11 +178,13 @@ def _lowest(body: _Body, done: Sequence[tuple[int, int, int, int]]) -> int:
     for p in body.pieces:
         first, last, before, offset = p.first, p.last, p.offset + p.size, p.offset
         blocked += [(s - before, e - offset) for s, e, f, n in done if f <= last and first <= n]
+    blocked.sort()
     base = 0
-    for start, end in sorted(blocked):
+    for start, end in blocked:
         if base <= start:
             break
-        base = max(base, end)
+        if end > base:
+            base = end
     return base
 
 

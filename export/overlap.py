@@ -45,13 +45,33 @@ class _Loads:
 
 
 def overlaps(
-    subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], spec: EngineSpec, free: Sequence[int]
+    subgraphs: Sequence[Subgraph],
+    chosen: Sequence[Candidate],
+    spec: EngineSpec,
+    free: Sequence[int],
+    *,
+    far: bool = True,
 ) -> list[Overlap]:
-    """`free` are the bytes of SRAM at each step beside its maps and the chosen workspace."""
+    """The overlap of every step. `free` are the bytes of SRAM at each step beside its maps and the chosen workspace.
+
+    Without `far`, weights load at most one step ahead and no more tiles than the tiling asks for are held.
+    """
     loads = [_loads(subgraph, choice, spec) for subgraph, choice in zip(subgraphs, chosen, strict=True)]
     begins = _begins(loads)
     wanted = _wanted(loads, begins)
-    room = list(free)
+    if not far:
+        wanted = [Overlap(min(1, want.ahead), step.depth) for want, step in zip(wanted, loads, strict=True)]
+    return _assign(chosen, loads, wanted, begins, list(free))
+
+
+def _assign(
+    chosen: Sequence[Candidate],
+    loads: Sequence[_Loads],
+    wanted: Sequence[Overlap],
+    begins: Sequence[float],
+    room: list[int],
+) -> list[Overlap]:
+    """What fits of `wanted`, in execution order; takes its memory from `room`."""
     found: list[Overlap] = []
     for step, choice in enumerate(chosen):
         overlap = _prefetch(step, loads[step], wanted[step], begins, room)

@@ -30,7 +30,7 @@ from .planned import Plan, PlannedStep, buffer_name
 from .squeeze import smallest
 from .tiling import choose
 
-_OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)  # of SRAM that overlap may fill, until placement succeeds
+_OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.0)  # of SRAM that overlap may fill, until placement succeeds
 _NEARLY_FULL = 0.8  # steps that hold so much of the largest sum of maps may be what does not fit
 _NEARLY_AS_FAST = 1.02
 _ROOMS = (1.0, 0.7, 0.4)  # of the free SRAM that workspaces may use, when placement is fragmented
@@ -196,28 +196,33 @@ class _Planner:
     def _overlapped(
         self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], live: Sequence[int]
     ) -> Plan | None:
-        """The plan with as much overlap as can be placed."""
+        """The plan with as much overlap as can be placed: one step ahead as far as memory goes, further below that."""
 
-        def attempt(share: float) -> Plan | None:
-            limit = int(self.capacity * share)
+        def attempt(limit: int, peak: int | None) -> Plan | None:
             free = [max(0, limit - held - c.workspace_bytes) for held, c in zip(live, chosen, strict=True)]
-            found = overlaps(subgraphs, chosen, self.spec, free) if share else [Overlap()] * len(chosen)
+            found = overlaps(subgraphs, chosen, self.spec, free, far=peak is not None)
             deep = [with_slots(c, s, self.spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
-            return self._placed(maps, subgraphs, deep, found)
+            return self._placed(maps, subgraphs, deep, found, peak)
 
-        most, *less = _OVERLAP_SHARES
-        if found := attempt(most):
-            return found
-        bare = attempt(0.0)
-        return bare and next((found for share in less if (found := attempt(share))), bare)
+        limits = (int(self.capacity * share) for share in _OVERLAP_SHARES)
+        near = next((found for limit in limits if (found := attempt(limit, None))), None)
+        if near is None:
+            return None
+        limits = (int(near.sram_bytes * share) for share in _OVERLAP_SHARES if share)
+        return next((found for limit in limits if (found := attempt(limit, near.sram_bytes))), near)
 
     def _placed(
-        self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], found: Sequence[Overlap]
+        self,
+        maps: _Maps,
+        subgraphs: Sequence[Subgraph],
+        chosen: Sequence[Candidate],
+        found: Sequence[Overlap],
+        goal: int | None,
     ) -> Plan | None:
         blocks, joined = self._layout(maps)
         every = (*blocks, *_buffer_blocks(chosen, found))
-        addresses, peak = allocate(every, joined, goal=self.capacity)
-        if peak > self.capacity:
+        addresses, peak = allocate(every, joined, goal=goal)
+        if peak > (goal or self.capacity):
             return None
         return Plan(_steps(self.groups, subgraphs, chosen, found), maps.where, addresses, peak, every)
 
