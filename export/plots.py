@@ -14,7 +14,7 @@ from ..kernels.kernel import Role
 from ..targets.spec import EngineSpec
 from .occupancy import MAP, Level, Span, levels
 from .profiling import Profile
-from .roofline import RoofPoint, roof, roof_points, worst
+from .roofline import RoofPoint, bandwidth, roof, roof_points, worst
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def _sram_document(profile: Profile, found: Sequence[Span]) -> dict[str, Any]:
 def _roofline_document(spec: EngineSpec, points: Sequence[RoofPoint], top: int) -> dict[str, Any]:
     return {
         "macs_per_cycle": roof(spec, None),
-        "dram_bytes_per_cycle": spec.dram_bytes_per_cycle,
+        "bytes_per_cycle": bandwidth(spec),
         "layers": [point.as_dict() for point in points],
         "worst": [point.label for point in worst(points, top)],
     }
@@ -121,10 +121,10 @@ def _draw_levels(axes: Axes, found: Sequence[Level]) -> None:
 
 
 def draw_roofline(spec: EngineSpec, points: Sequence[RoofPoint], path: Path, *, title: str, top: int) -> Path:
-    """MACs per cycle over MACs per DRAM byte; areas are shares of the time. The `top` worst layers are named."""
+    """MACs per cycle over MACs per byte of traffic; areas are shares of the time. The `top` worst layers are named."""
     counted = [point for point in points if point.macs]
     ceiling = roof(spec, None)
-    ridge = ceiling / spec.dram_bytes_per_cycle
+    ridge = ceiling / bandwidth(spec)
     finite = [point.intensity for point in counted if point.intensity is not None]
     low, high = min([*finite, ridge]) / 2, max([*finite, ridge]) * 4
     figure = new_figure(8, 5.6)
@@ -137,7 +137,7 @@ def draw_roofline(spec: EngineSpec, points: Sequence[RoofPoint], path: Path, *, 
     _name_worst(axes, [point for point in worst(points, top) if point.macs], high)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("MACs per byte of DRAM traffic (right edge: no traffic)")
+    axes.set_xlabel("MACs per byte of traffic outside of SRAM (right edge: none)")
     axes.set_ylabel("MACs per cycle")
     others = sum(point.share for point in points if not point.macs)
     axes.set_title(f"{title} on {spec.name}; {others:.0%} of the time in layers without MACs", fontsize=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_no_layer_lies_above_the_roof(profile: Profile, folder: Path) -> None:
     for layer in document["layers"]:
         assert layer["rate"] <= layer["roof"] * 1.000001 <= document["macs_per_cycle"] * 1.000001
         if layer["intensity"] is not None:
-            assert layer["intensity"] == pytest.approx(layer["macs"] / layer["dram_bytes"])
+            assert layer["intensity"] == pytest.approx(layer["macs"] / layer["traffic_bytes"])
 
 
 def test_the_worst_are_those_that_lose_most_cycles(profile: Profile, folder: Path) -> None:
@@ -76,15 +77,15 @@ def test_the_worst_are_those_that_lose_most_cycles(profile: Profile, folder: Pat
 
 
 def test_the_roof_is_the_channel_below_the_ridge_and_the_array_above_it() -> None:
-    spec = load_spec("ne-256")
-    ridge = spec.parallelism / spec.dram_bytes_per_cycle
+    spec = replace(load_spec("ne-256"), flash_bytes_per_cycle=2.0)
+    ridge = spec.parallelism / (spec.dram_bytes_per_cycle + 2)
     assert roof(spec, ridge / 2) == pytest.approx(spec.parallelism / 2)
     assert roof(spec, ridge * 2) == roof(spec, None) == spec.parallelism
 
 
 def test_a_layer_without_traffic_has_no_intensity_and_the_full_roof(profile: Profile) -> None:
     points = roof_points(profile.rows(), profile.spec)
-    silent = [point for point in points if not point.dram_bytes]
+    silent = [point for point in points if not point.traffic_bytes]
     assert all(point.intensity is None for point in silent)
     without: list[RoofPoint] = [point for point in points if not point.macs]
     assert without, "the network has a layer without MACs"
