@@ -18,7 +18,7 @@ from ..kernels.subgraph import Memory
 from ..targets.spec import EngineSpec
 from .graph import Graph
 from .overwrite import lags, may_lag
-from .partition import Group, first_places, in_place_operand, join, lifetimes, use_counts
+from .partition import Group, first_places, held_map_bytes, in_place_operand, join, lifetimes, use_counts
 
 _LONGEST = 8
 _Cost = tuple[int, float, int]  # steps that do not fit, cycles, segments
@@ -110,7 +110,7 @@ class _Cascader:
         )
 
     def _bytes(self, name: str) -> int:
-        return self.graph.tensors[name].size_bytes if self.where[name] is Memory.SRAM else 0
+        return held_map_bytes(self.graph, name) if self.where[name] is Memory.SRAM else 0
 
 
 def _cycles(choice: Candidate) -> float:

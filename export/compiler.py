@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
+from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
 from ..common.units import cycles_to_us
 from ..kernels.bounds import array_bound, compute_bound, input_bytes, memory_bound, step_bound
@@ -15,8 +16,10 @@ from ..targets.spec import EngineSpec
 from ..targets.timing import LabelTiming, Timing, simulate
 from .graph import Graph
 from .lower import lower
+from .movement import expansions
 from .plan import plan
 from .planned import Plan, PlannedStep
+from .squeeze import SLOWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Compiled:
     plan: Plan
     timing: Timing
     report: tuple[SubgraphReport, ...]
+    graph: Graph
 
     @property
     def latency_us(self) -> float:
@@ -77,7 +81,17 @@ class Compiled:
     @property
     def lower_bound_cycles(self) -> float:
         """Roofline of the whole region: the busiest of array, vector unit and DRAM, if nothing ever waited."""
-        return network_lower_bound(self.plan, self.program.spec)
+        return network_lower_bound(self.graph, self.plan, self.program.spec)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes that are moved only to lie elsewhere; `free_moves` are the maps that took none."""
+        return sum(self.graph.tensors[node.output].size_bytes for node in self.graph.nodes if node.copies)
+
+    @property
+    def free_moves(self) -> int:
+        """Maps that are written or read as parts of others."""
+        return len(self.graph.views)
 
 
 def compile_graph(
@@ -89,6 +103,23 @@ def compile_graph(
         UnsupportedError: `where` names the node that has no tiling on this engine.
         ModelError: the graph has shapes but no weights.
     """
+    found: list[Compiled] = []
+    refused: list[UnsupportedError] = []
+    for expanded in expansions(graph):
+        try:
+            found.append(_compiled(expanded, spec, sram_limit_bytes, optimise))
+        except UnsupportedError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    fastest = min(item.timing.cycles for item in found)
+    if optimise is Optimise.LATENCY:
+        return min(found, key=lambda item: (item.timing.cycles, item.sram_bytes))
+    near = [item for item in found if item.timing.cycles <= SLOWER * fastest]
+    return min(near, key=lambda item: (item.sram_bytes, item.timing.cycles))
+
+
+def _compiled(graph: Graph, spec: EngineSpec, sram_limit_bytes: int | None, optimise: Optimise) -> Compiled:
     planned = plan(graph, spec, sram_limit_bytes=sram_limit_bytes, optimise=optimise)
     program = lower(graph, planned, spec)
     timing = simulate(program)
@@ -96,22 +127,33 @@ def compile_graph(
     ordered = [labels[step.group.label] for step in planned.steps]
     ends = [0.0, *(item.end for item in ordered)]
     report = tuple(_report(s, t, before, spec) for s, t, before in zip(planned.steps, ordered, ends, strict=False))
-    return Compiled(program, planned, timing, report)
+    return Compiled(program, planned, timing, report, graph)
 
 
-def network_lower_bound(planned: Plan, spec: EngineSpec) -> float:
+def network_lower_bound(graph: Graph, planned: Plan, spec: EngineSpec) -> float:
     """The largest of array work, vector work and compulsory DRAM or flash bytes, each summed over the network.
 
-    Compulsory are all weights, every output, and of every input what its most demanding reader touches.
+    Compulsory are all weights, every output, and of every input what its most demanding reader touches. Copies that
+    another layout of the maps might do without count nothing.
     """
     subgraphs = [step.subgraph for step in planned.steps]
     array = sum(array_bound(subgraph, spec) for subgraph in subgraphs)
-    vector = sum(compute_bound(subgraph, spec) for subgraph in subgraphs if not subgraph.convs)
+    needed = (step.subgraph for step in planned.steps if not step.group.nodes[0].copies)
+    vector = sum(compute_bound(subgraph, spec) for subgraph in needed if not subgraph.convs)
+    memory = memory_bound(planned.weight_bytes, _compulsory_port_bytes(graph, planned), spec)
+    return max(array, vector, memory)
+
+
+def _compulsory_port_bytes(graph: Graph, planned: Plan) -> int:
     ports: dict[str, int] = {}
     for step in planned.steps:
         for name, size in _port_bytes(step):
             ports[name] = max(ports.get(name, 0), size)
-    return max(array, vector, memory_bound(planned.weight_bytes, sum(ports.values()), spec))
+    whole: dict[str, int] = {}
+    for name, size in ports.items():
+        root = graph.root(name)
+        whole[root] = min(graph.tensors[root].size_bytes, whole.get(root, 0) + size)
+    return sum(whole.values())
 
 
 def _port_bytes(step: PlannedStep) -> Iterator[tuple[str, int]]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ModelError
+from ..kernels.movement_ops import Movement
 from ..kernels.ops import Op, Shape
 
 
@@ -73,39 +75,111 @@ Clamp: TypeAlias = tuple[int, int]
 class Node:
     """One operator. `clamp` bounds the stored int8 output (ReLU, ReLU6 or just saturation).
 
-    `source` are the ONNX nodes it came from, for reports and traces.
+    `source` are the ONNX nodes it came from, for reports and traces. `copies`: it changes nothing and only brings
+    its map to where another one wants it.
     """
 
     name: str
-    op: Op
+    op: Op | Movement
     inputs: tuple[str, ...]
     output: str
     clamp: Clamp = (-128, 127)
     source: tuple[str, ...] = ()
+    copies: bool = False
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A map whose elements lie inside of another one, `whole`: element (r, c, k) of it is element
+    (start + r × row_step + c × col_step, start channel + k) of the whole map. Steps are (rows, columns)."""
+
+    whole: str
+    start: Shape = (0, 0, 0)
+    row_step: tuple[int, int] = (1, 0)
+    col_step: tuple[int, int] = (0, 1)
+
+    def at(self, row: int, col: int, channel: int) -> Shape:
+        """Where element (row, col, channel) lies in the whole map."""
+        (dr, dc), (er, ec) = self.row_step, self.col_step
+        return (self.start[0] + row * dr + col * er, self.start[1] + row * dc + col * ec, self.start[2] + channel)
+
+    def inside(self, outer: View) -> View:
+        """This view seen from the map that `outer`, the view of the whole, lies in."""
+        rows, cols = (
+            (a * outer.row_step[0] + b * outer.col_step[0], a * outer.row_step[1] + b * outer.col_step[1])
+            for a, b in (self.row_step, self.col_step)
+        )
+        return View(outer.whole, outer.at(*self.start), rows, cols)
+
+
+def _meet(a: tuple[tuple[int, int], ...], b: tuple[tuple[int, int], ...]) -> bool:
+    return all(low <= top and bottom <= high for (low, high), (bottom, top) in zip(a, b, strict=True))
+
+
+@dataclass(frozen=True)
 class Graph:
-    """Nodes in execution order; `constants` by node name."""
+    """Nodes in execution order; `constants` by node name.
+
+    `views` holds the maps that are parts of others. A part that a node produces is written into the whole map, which
+    is complete when all of these are; a part that no node produces is read out of it. No view has a view as its whole.
+    """
 
     nodes: tuple[Node, ...]
     tensors: dict[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: dict[str, Constants] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = set(self.inputs)
         for node in self.nodes:
             for name in node.inputs:
-                if name not in known:
+                if not known.issuperset(self.makers(name)):
                     raise ModelError(f"{name!r} is used before it is produced", where=f"node {node.name!r}")
             if node.output in known:
                 raise ModelError(f"{node.output!r} is produced twice", where=f"node {node.name!r}")
             known.add(node.output)
-        missing = [name for name in self.outputs if name not in known] + [n for n in known if n not in self.tensors]
+        for name in (*self.inputs, *self.outputs):
+            if name in self.views:
+                raise ModelError(f"{name!r} is part of {self.views[name].whole!r}, but the host takes whole maps")
+        made = {maker for name in self.outputs for maker in self.makers(name)}
+        missing = [n for n in made if n not in known] + [n for n in known if n not in self.tensors]
         if missing:
             raise ModelError(f"unknown tensors {missing}")
+
+    def makers(self, tensor: str) -> tuple[str, ...]:
+        """The maps that together hold the elements of `tensor` as nodes or the host write them; mostly itself."""
+        root = self.root(tensor)
+        parts = self._parts.get(root, ())
+        if not parts or tensor in parts:
+            return (tensor if tensor in parts else root,)
+        box = self._box(tensor)
+        return tuple(part for part in parts if _meet(box, self._box(part)))
+
+    @cached_property
+    def _parts(self) -> dict[str, list[str]]:
+        """Parts that nodes write, by whole map."""
+        found: dict[str, list[str]] = {}
+        for node in self.nodes:
+            if node.output in self.views:
+                found.setdefault(self.views[node.output].whole, []).append(node.output)
+        return found
+
+    def _box(self, tensor: str) -> tuple[tuple[int, int], ...]:
+        """First and last row, column and channel of a map within its whole map."""
+        shape, view = self.tensors[tensor].shape, self.views.get(tensor, View(tensor))
+        ends = zip(view.at(0, 0, 0), view.at(*(n - 1 for n in shape)), strict=True)
+        return tuple((min(pair), max(pair)) for pair in ends)
+
+    def root(self, tensor: str) -> str:
+        """The map in whose memory `tensor` lies: itself, or the one that it is a part of."""
+        return self.views[tensor].whole if tensor in self.views else tensor
+
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        """Maps that are parts of others, or have parts."""
+        return frozenset(self.views) | {view.whole for view in self.views.values()}
 
     def producer(self, tensor: str) -> Node | None:
         return next((node for node in self.nodes if node.output == tensor), None)

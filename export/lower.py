@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -20,8 +21,8 @@ from ..targets.isa import FIELDS, RECORD_HEADER_BYTES, Opcode, Unit
 from ..targets.program import Port, Program
 from ..targets.spec import EngineSpec
 from .functions import function_bytes, stage_epsilon
-from .graph import ConvConstants, Graph, Node, Tensor
-from .partition import Group
+from .graph import ConvConstants, Graph, Node, Tensor, View
+from .partition import Group, computing
 from .planned import Plan, PlannedStep, buffer_name
 
 LEAD = "lead"  # label of the vector work that precedes a subgraph whose weights are prefetched
@@ -93,12 +94,12 @@ def lower(graph: Graph, plan: Plan, spec: EngineSpec) -> Program:
 class _Lowering:
     def __init__(self, graph: Graph, plan: Plan, spec: EngineSpec) -> None:
         self.graph, self.plan, self.spec = graph, plan, spec
-        self.holders = [n for step in plan.steps for n in step.group.nodes if held_bytes(n.op)]
-        self.records, end = _dram_addresses([held_bytes(n.op) for n in self.holders])
+        self.holders = [n for step in plan.steps for n in step.group.nodes if held_bytes(computing(n))]
+        self.records, end = _dram_addresses([held_bytes(computing(n)) for n in self.holders])
         self.constants_end = end
         self.dram: dict[str, int] = {}
         for name in (*graph.inputs, *graph.outputs, *plan.spilled()):
-            if name not in self.dram and plan.where[name] is not Memory.SRAM:
+            if name not in graph.views and name not in self.dram and plan.where[name] is not Memory.SRAM:
                 self.dram[name] = end
                 end = _align(end + graph.tensors[name].size_bytes)
         self.dram_bytes = end
@@ -151,13 +152,16 @@ class _Lowering:
 
     def _stored(self, tensor: str) -> int:
         """How many storing steps there are up to the one that produces `tensor` (0 for an input)."""
-        made = next((i for i, s in enumerate(self.plan.steps) if s.group.output == tensor), -1)
+        makers = self.graph.makers(tensor) if tensor else ()
+        made = max((i for i, s in enumerate(self.plan.steps) if s.group.output in makers), default=-1)
         return sum(s.stores for s in self.plan.steps[: made + 1])
 
     def _ref(self, name: str) -> TensorRef:
         tensor, memory = self.graph.tensors[name], self.plan.where[name]
-        address = self.plan.addresses[name] if memory is Memory.SRAM else self.dram[name]
-        return TensorRef(memory, address, tensor.shape, tensor.quantisation.zero_point)
+        root = self.graph.root(name)
+        address = self.plan.addresses[root] if memory is Memory.SRAM else self.dram[root]
+        whole = TensorRef(memory, address, self.graph.tensors[root].shape)
+        return part_of(whole, self.graph.views.get(name), tensor)
 
     def _port(self, name: str) -> Port:
         tensor = self.graph.tensors[name]
@@ -175,6 +179,21 @@ class _Lowering:
         return bytes(blob)
 
 
+def part_of(whole: TensorRef, view: View | None, tensor: Tensor) -> TensorRef:
+    """`tensor` as the part of `whole` that `view` describes, or as all of it."""
+    zero_point = tensor.quantisation.zero_point
+    if view is None:
+        return replace(whole, zero_point=zero_point)
+    row, channel, column = whole.steps
+    start = whole.address + view.start[0] * row + view.start[1] * column + view.start[2] * channel
+    strides = (
+        view.row_step[0] * row + view.row_step[1] * column,
+        channel,
+        view.col_step[0] * row + view.col_step[1] * column,
+    )
+    return TensorRef(whole.memory, start, tensor.shape, zero_point, strides)
+
+
 def _stage(graph: Graph, node: Node, group: Group) -> StageParams:
     out = graph.tensors[node.output].quantisation
     scales = [graph.tensors[name].quantisation.scale for name in node.inputs]
@@ -184,7 +203,8 @@ def _stage(graph: Graph, node: Node, group: Group) -> StageParams:
         return StageParams(out.zero_point, node.clamp, add=_add_rescales(graph, node, group))
     if isinstance(node.op, Table | Norm):  # their constants hold the scale
         return StageParams(out.zero_point, node.clamp)
-    return StageParams(out.zero_point, node.clamp, rescale=rescale_operands(_units(node.op, scales) / out.scale))
+    units = _units(computing(node), scales)
+    return StageParams(out.zero_point, node.clamp, rescale=rescale_operands(units / out.scale))
 
 
 def _units(op: Op, scales: Sequence[float]) -> float:

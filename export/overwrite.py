@@ -33,7 +33,7 @@ class Lag:
 
 def may_lag(group: Group, step: int, spans: dict[str, tuple[int, int]], where: dict[str, Memory]) -> bool:
     """True where the output could overwrite the input of a windowed operator or chain behind its last reader."""
-    if not isinstance(group.ops[0], Conv2d | Pool2d) or group.second == group.input:
+    if not group.plain or not isinstance(group.ops[0], Conv2d | Pool2d) or group.second == group.input:
         return False
     resident = all(where[name] is Memory.SRAM for name in (*group.reads, group.output))
     return resident and spans[group.input][1] == step and in_place_operand(group, step, spans, where) is None

@@ -18,6 +18,7 @@ from itertools import pairwise
 from ..common.errors import UnsupportedError
 from ..kernels.chain import stages
 from ..kernels.function_ops import Mul
+from ..kernels.movement_ops import Movement
 from ..kernels.ops import Add, Conv2d, Op
 from ..kernels.search import Candidate, candidates
 from ..kernels.subgraph import Memory, Subgraph
@@ -32,6 +33,7 @@ class Group:
 
     nodes: tuple[Node, ...]
     second: str | None = None
+    plain: bool = True  # every map that it reads or writes lies alone in its memory
 
     @property
     def label(self) -> str:
@@ -44,7 +46,7 @@ class Group:
     @property
     def ops(self) -> tuple[Op, ...]:
         """The operators of the subgraph; a fused addition shows only in `second`."""
-        return tuple(node.op for node in (self.nodes[:-1] if self.residual else self.nodes))
+        return tuple(computing(node) for node in (self.nodes[:-1] if self.residual else self.nodes))
 
     @property
     def input(self) -> str:
@@ -62,6 +64,17 @@ class Group:
     def subgraph(self, where: dict[str, Memory]) -> Subgraph:
         second = where[self.second] if self.second else None
         return Subgraph(self.ops, where[self.input], where[self.output], second)
+
+
+def computing(node: Node) -> Op:
+    """The operator of a node that a kernel can run.
+
+    Raises:
+        UnsupportedError: it moves elements; `movement.expand` turns such nodes into others.
+    """
+    if isinstance(node.op, Movement):
+        raise UnsupportedError(f"no kernel runs a {type(node.op).__name__} as it is", where=f"node {node.name!r}")
+    return node.op
 
 
 def partition(graph: Graph, spec: EngineSpec, *, sram_bytes: int | None = None) -> tuple[Group, ...]:
@@ -85,16 +98,21 @@ def fuse_additions(graph: Graph) -> list[Group]:
         for name, other in sorted(((a, b), (b, a)), key=lambda pair: -order.get(pair[0], -1)):
             conv = producers.get(name)
             if conv and isinstance(conv.op, Conv2d) and uses[name] == 1 and conv.name not in taken:
-                taken[node.name] = taken[conv.name] = Group((conv, node), other)
+                taken[node.name] = taken[conv.name] = _group(graph, (conv, node), other)
                 break
     groups: list[Group] = []
     for node in graph.nodes:
         group = taken.get(node.name)
         if group is None:
-            groups.append(Group((node,), node.inputs[1] if isinstance(node.op, Add | Mul) else None))
+            groups.append(_group(graph, (node,), node.inputs[1] if isinstance(node.op, Add | Mul) else None))
         elif node is group.nodes[-1]:
             groups.append(group)
     return groups
+
+
+def _group(graph: Graph, nodes: tuple[Node, ...], second: str | None) -> Group:
+    touched = {name for node in nodes for name in (*node.inputs, node.output)}
+    return Group(nodes, second, plain=touched.isdisjoint(graph.shared))
 
 
 def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec, capacity: int) -> set[int]:
@@ -144,7 +162,9 @@ def _is_bottleneck(groups: list[Group], length: int, uses: dict[str, int]) -> bo
 
 def join(groups: Sequence[Group]) -> Group:
     """One group of groups that follow each other."""
-    return Group(tuple(node for group in groups for node in group.nodes), groups[-1].second)
+    return Group(
+        tuple(node for group in groups for node in group.nodes), groups[-1].second, all(group.plain for group in groups)
+    )
 
 
 def _runs(group: Group, spec: EngineSpec, capacity: int) -> bool:
@@ -168,12 +188,12 @@ def tilings(group: Group, where: dict[str, Memory], spec: EngineSpec) -> tuple[C
 
 
 def use_counts(graph: Graph) -> dict[str, int]:
-    """How often each tensor is read; a graph output counts as one reader more."""
+    """How often each tensor is read; a graph output counts as one reader more, and so does a map that shares memory."""
     uses: dict[str, int] = defaultdict(int)
     for node in graph.nodes:
         for name in node.inputs:
             uses[name] += 1
-    for name in graph.outputs:
+    for name in (*graph.outputs, *graph.shared):
         uses[name] += 1
     return uses
 
@@ -181,22 +201,32 @@ def use_counts(graph: Graph) -> dict[str, int]:
 def first_places(graph: Graph, spec: EngineSpec) -> dict[str, Memory]:
     """Every map in SRAM, but inputs and outputs where the engine exchanges them with its host."""
     outside = Memory.SRAM if spec.io_memory == "sram" else Memory.HOST
-    where = dict.fromkeys(graph.tensors, Memory.SRAM)
-    return where | dict.fromkeys((*graph.inputs, *graph.outputs), outside)
+    ports = {*graph.inputs, *graph.outputs}
+    return {name: outside if graph.root(name) in ports else Memory.SRAM for name in graph.tensors}
 
 
 def lifetimes(graph: Graph, groups: list[Group] | tuple[Group, ...]) -> dict[str, tuple[int, int]]:
-    """First and last step at which each tensor that passes between groups must exist; outputs outlive the last step."""
+    """First and last step at which each tensor that passes between groups must exist; outputs outlive the last step,
+    and parts live as their whole map."""
     spans: dict[str, tuple[int, int]] = {}
+    names: dict[str, str] = {}
     for step, group in enumerate(groups):
         for name in group.reads:
-            first, _ = spans.get(name, (0, step))
-            spans[name] = (first, step)
-        spans[group.output] = (step, step)
+            root = names[name] = graph.root(name)
+            first, _ = spans.get(root, (0, step))
+            spans[root] = (first, step)
+        root = names[group.output] = graph.root(group.output)
+        first, _ = spans.get(root, (step, step))
+        spans[root] = (first, step)
     for name in graph.outputs:
         if name in spans:
             spans[name] = (spans[name][0], len(groups))
-    return spans
+    return spans | {name: spans[root] for name, root in names.items()}
+
+
+def held_map_bytes(graph: Graph, name: str) -> int:
+    """Memory of a map's own: none for a part of another one."""
+    return 0 if name in graph.views else graph.tensors[name].size_bytes
 
 
 def resident_bytes(graph: Graph, groups: list[Group] | tuple[Group, ...], where: dict[str, Memory]) -> list[int]:
@@ -212,7 +242,7 @@ def resident_bytes(graph: Graph, groups: list[Group] | tuple[Group, ...], where:
             else first
         )
         for step in range(start, min(last + 1, len(groups))):
-            live[step] += graph.tensors[name].size_bytes
+            live[step] += held_map_bytes(graph, name)
     return live
 
 
@@ -225,7 +255,7 @@ def in_place_operand(
     also the input of a convolution is safe only in a chain that begins with a 1×1 convolution: such a chain has read
     every row before it writes it.
     """
-    if where[group.output] is not Memory.SRAM:
+    if where[group.output] is not Memory.SRAM or not group.plain:
         return None
     first = group.ops[0]
     names = [group.second] if group.second else []

@@ -22,6 +22,7 @@ from .graph import Graph
 from .host import Arrays, build_host
 from .importer import Imported, import_model
 from .judgement import Judgement, judge
+from .movement import expansions
 from .normalise import normalise
 from .onnx_export import simplify, to_onnx
 from .onnx_model import GraphIndex, check_model, load_model
@@ -197,7 +198,8 @@ def _quantised(module: nn.Module | None, real: ModelProto, given: Sequence[NDArr
 
 def _blamed(where: str, imported: Imported) -> list[str]:
     """ONNX operators behind the nodes that a compiler error names as "node 'a+b'", the name in Python's quotes."""
-    sources = {node.name: node.source[0] for region in imported.regions for node in region.graph.nodes}
+    graphs = [graph for region in imported.regions for graph in (region.graph, *expansions(region.graph))]
+    sources = {node.name: node.source[0] for graph in graphs for node in graph.nodes}
     if not where.startswith("node "):
         return []
     try:

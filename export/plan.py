@@ -25,7 +25,16 @@ from .cascade import cascades
 from .graph import Graph
 from .overlap import Overlap, overlaps, with_slots
 from .overwrite import Lag, lags, may_lag
-from .partition import Group, first_places, fuse_additions, in_place_operand, lifetimes, partition, tilings
+from .partition import (
+    Group,
+    first_places,
+    fuse_additions,
+    held_map_bytes,
+    in_place_operand,
+    lifetimes,
+    partition,
+    tilings,
+)
 from .planned import Plan, PlannedStep, buffer_name
 from .squeeze import smallest
 from .tiling import choose
@@ -77,7 +86,7 @@ class _Planner:
         passed = dict.fromkeys(name for group in self.groups for name in (*group.reads, group.output))
         places = first_places(self.graph, self.spec)
         where = dict.fromkeys(self.graph.inputs, Memory.HOST)  # for those that nothing reads
-        where |= {name: places[name] for name in passed}
+        where |= {name: places[name] for name in (*passed, *map(self.graph.root, passed))}
         maps = self._settle(_Maps(where))
         while True:
             for room in _ROOMS:
@@ -149,9 +158,10 @@ class _Planner:
                 where=f"node {self.groups[step].label!r}",
                 hint="it can run on the CPU instead",
             )
-        largest = max(here, key=lambda name: (self.graph.tensors[name].size_bytes, name))
+        largest = max(here, key=lambda name: (held_map_bytes(self.graph, name), name))
         host = largest in (*self.graph.inputs, *self.graph.outputs)
-        return _Maps({**where, largest: Memory.HOST if host else Memory.DRAM})
+        moved = (name for name in where if self.graph.root(name) == largest)
+        return _Maps({**where, **dict.fromkeys(moved, Memory.HOST if host else Memory.DRAM)})
 
     def _live(self, maps: _Maps) -> list[int]:
         return live_bytes(*self._layout(maps), steps=len(self.groups))
@@ -161,7 +171,7 @@ class _Planner:
         blocks: dict[str, Block] = {}
         joined: dict[str, tuple[str, int]] = {}
         for step, group in enumerate(self.groups):
-            for name in (*group.reads, group.output):
+            for name in map(self.graph.root, (*group.reads, group.output)):
                 if maps.where[name] is not Memory.SRAM or name in blocks:
                     continue
                 first, last = self.spans[name]

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Softmax, Table
+from ..kernels.movement_ops import Movement, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..targets.spec import EngineSpec
 from .graph import Constants, ConvConstants, Graph, Node, NormConstants, Quantisation, TableConstants, Tensor
 from .random_functions import FUNCTIONS, random_function
+from .random_movement import move
 
 _FILLING = (1.0, 0.1, 8.0, 1e-3, 1e5)  # of the output scale: in range, saturated, narrow, all extremes, all zero
 _FILLING_ODDS = (0.7, 0.12, 0.12, 0.03, 0.03)
@@ -41,20 +43,30 @@ class GraphBuilder:
         self.tensors[name] = Tensor(name, shape, Quantisation(stored, zero_point), host)
         return name
 
-    def add_node(self, op: Op, *inputs: str) -> str:
+    def unify(self, names: Sequence[str]) -> None:
+        """Gives maps the quantisation of the first one, save those of maxima and of the host."""
+        maxima = [n for n in self.nodes if isinstance(n.op, Pool2d) and n.op.maximum]
+        fixed = {name for node in maxima for name in (*node.inputs, node.output)}
+        for name in names:
+            if name not in fixed and any(node.output == name for node in self.nodes):
+                shared = self.tensors[names[0]].quantisation
+                self.tensors[name] = replace(self.tensors[name], quantisation=shared)
+
+    def add_node(self, op: Op | Movement, *inputs: str, keep_scale: bool = False) -> str:
+        """`keep_scale`: the output has the quantisation of the first input, and no clamp."""
         name = f"{type(op).__name__.lower()}{len(self.nodes)}"
         scale = self._output_scale(name, op, inputs) * float(self.rng.choice(_FILLING, p=_FILLING_ODDS))
         output = self.tensor(f"{name}:0", op.output, scale)
-        if isinstance(op, Pool2d) and op.maximum:
+        if keep_scale or (isinstance(op, Pool2d) and op.maximum):
             self.tensors[output] = replace(self.tensors[output], quantisation=self.tensors[inputs[0]].quantisation)
         low, high = sorted(int(v) for v in self.rng.integers(-128, 128, 2))
-        clamp = (low, high) if self.rng.random() < 0.3 and high - low > 100 else (-128, 127)
+        clamp = (low, high) if self.rng.random() < 0.3 and high - low > 100 and not keep_scale else (-128, 127)
         self.nodes.append(Node(name, op, inputs, output, clamp))
         return output
 
-    def _output_scale(self, name: str, op: Op, inputs: tuple[str, ...]) -> float:
+    def _output_scale(self, name: str, op: Op | Movement, inputs: tuple[str, ...]) -> float:
         source = max(self.tensors[name].quantisation.scale for name in inputs)
-        if not isinstance(op, Conv2d):
+        if not isinstance(op, Conv2d | TransposedConv2d):
             return self._function_scale(name, op, inputs) * float(self.rng.uniform(0.5, 2.0))
         depth = 1 if op.depthwise else op.input[2]
         window, count = op.window, op.output[2]
@@ -64,7 +76,7 @@ class GraphBuilder:
         self.constants[name] = ConvConstants(weights, bias, scales)
         return source * 0.01 * 73 * 74 * float(np.sqrt(depth * window.taps)) / 60
 
-    def _function_scale(self, name: str, op: Op, inputs: tuple[str, ...]) -> float:
+    def _function_scale(self, name: str, op: Op | Movement, inputs: tuple[str, ...]) -> float:
         """Scale with which most outputs of a vector operator lie in range; draws its constants."""
         scales = [self.tensors[name].quantisation.scale for name in inputs]
         match op:
@@ -106,12 +118,14 @@ def random_graph(
     max_ops: int = 6,
     branching: float = 0.0,
     functions: float = 0.0,
+    moving: float = 0.0,
     kinds: Sequence[str] = (),
 ) -> Graph:
     """A graph of about 1 to `max_ops` operators: convolutions, bottlenecks, residuals, pools, additions, a head.
 
     `branching` is the chance that an operator reads any earlier map instead of the newest; maps that nothing reads
     are outputs. `functions` is the chance that an operator is one of `random_functions`, of `kinds` only if given.
+    `moving` is the chance that maps are concatenated, sliced, padded and so on.
     """
     build = GraphBuilder(rng)
     bottlenecks = rng.random() < 0.35
@@ -123,7 +137,9 @@ def random_graph(
     while len(build.nodes) < budget:
         if branching and rng.random() < branching:
             current = str(rng.choice(list(build.tensors)))
-        if functions and rng.random() < functions:
+        if moving and rng.random() < moving:
+            current = move(build, current)
+        elif functions and rng.random() < functions:
             current = _function(build, current, tuple(kinds) or tuple(FUNCTIONS))
         elif bottlenecks:
             current = _bottleneck(build, current, fused=rng.random() < 0.5)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import InputError, ModelError, UnsupportedError
-from ..kernels import reference
+from ..kernels import reference, reference_movement
 from ..kernels import reference_functions as functions
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
+from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
 from ..kernels.reference import Map, Stage
 from ..kernels.rescale import add_operands, rescale_operands
@@ -104,6 +105,16 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
         case Mul() | Softmax() | Reduce() | Resize():
             stage = Stage(*node_rescale(graph, node), zero_out, node.clamp)
             return _run_function(op, inputs, zeros, stage, _scale(graph, node.inputs[0]))
+        case Concat():
+            operands = zip(node.inputs, inputs, strict=True)
+            return reference_movement.concat([_requantised(graph, node, name, x) for name, x in operands], op)
+        case TransposedConv2d():
+            stage = Stage(*conv_rescale(graph, node), zero_out, node.clamp)
+            c = constants_of(graph, node)
+            return reference_movement.transposed_conv2d(inputs[0], zeros[0], c.weights, c.bias, op, stage)
+        case Slice() | Pad() | Transpose() | DepthToSpace() | SpaceToDepth():
+            moved = reference_movement.rearrange(inputs[0], op, zeros[0])
+            return _requantised(graph, node, node.inputs[0], moved)
         case _:
             assert_never(op)
 
@@ -131,6 +142,13 @@ def _run_constants(graph: Graph, node: Node, x: Map) -> Map:
     epsilon = norm_epsilon(op, found.epsilon, _scale(graph, node.inputs[0]))
     records = norm_records(op, found.gamma, found.beta, out.scale)
     return functions.norm(x, op, epsilon, records, out.zero_point, node.clamp)
+
+
+def _requantised(graph: Graph, node: Node, source: str, x: Map) -> Map:
+    """`x` in the scale of `source` in that of the node's output; the identity where they are equal."""
+    given, wanted = graph.tensors[source].quantisation, graph.tensors[node.output].quantisation
+    stage = Stage(*rescale_operands(given.scale / wanted.scale), wanted.zero_point, node.clamp)
+    return reference.requantise(x, given.zero_point, stage)
 
 
 def _scale(graph: Graph, tensor: str) -> float:

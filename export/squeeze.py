@@ -12,14 +12,14 @@ from .graph import Graph
 from .lower import lower
 from .planned import Plan
 
-_SLOWER = 1.05  # cycles that less SRAM may cost, relative to the plan for latency
+SLOWER = 1.05  # cycles that less SRAM may cost, relative to the plan for latency
 _STEP = 0.01  # of the SRAM of that plan: the search ends when it knows the least limit to within so much
 
 
 def smallest(graph: Graph, spec: EngineSpec, fast: Plan, planned: Callable[[int], Plan]) -> Plan:
     """Halves the interval of limits for `planned` down to the least one that keeps the time of `fast` within 5 %."""
     shapes = with_zero_weights(graph)
-    allowed = _SLOWER * _cycles(shapes, fast, spec)
+    allowed = SLOWER * _cycles(shapes, fast, spec)
     best, low, high = fast, 0, fast.sram_bytes
     while high - low > max(16, _STEP * fast.sram_bytes):
         limit = (low + high) // 2

@@ -25,6 +25,7 @@ from .kernel import (
     Role,
     Tiling,
     map_size,
+    map_view,
     pipelined,
     range_fields,
     record_pitch,
@@ -162,7 +163,7 @@ class _ChainEmitter:
             )
             source = tile_view("in", slot, first.conv.input[1:], row0=row0)
         else:
-            source = resident_view("in", self.o.input.address, self.o.input.shape)
+            source = map_view("in", self.o.input)
         for number, stage in enumerate(self.chain[:-1]):
             if stage.prologue:
                 self._conv(number, source, 0, stage.prologue)
@@ -171,7 +172,7 @@ class _ChainEmitter:
     def _input(self, i: Value) -> dict[str, Value | int]:
         source, first = self.o.input, self.chain[0]
         if "input" not in self.rings:
-            return resident_view("in", source.address, source.shape)
+            return map_view("in", source)
         row0 = i * (first.rows * first.conv.window.stride_h) + first.first_input_row
         slot = self.b.load(self.rings["input"], **rows_transfer(source, row0, first.input_rows(first.rows)))
         return tile_view("in", slot, source.shape[1:], row0=row0)
@@ -181,7 +182,7 @@ class _ChainEmitter:
         row = i * self.rows
         second = self._second(row)
         if "output" not in self.rings:
-            self._conv(number, source, row, self.rows, resident_view("out", self.o.output.address, last.output), second)
+            self._conv(number, source, row, self.rows, map_view("out", self.o.output), second)
             return
         slot = self.b.reserve(self.rings["output"])
         self._conv(number, source, row, self.rows, tile_view("out", slot, last.output[1:], row0=row), second)
@@ -192,7 +193,7 @@ class _ChainEmitter:
         if second is None:
             return None
         if "second" not in self.rings:
-            return resident_view("b", second.address, second.shape)
+            return map_view("b", second)
         slot = self.b.load(self.rings["second"], **rows_transfer(second, row, self.rows))
         return tile_view("b", slot, second.shape[1:], row0=row)
 

@@ -22,11 +22,11 @@ from .kernel import (
     add_fields,
     input_rows,
     map_size,
+    map_view,
     pipelined,
     range_fields,
     record_pitch,
     records_transfer,
-    resident_view,
     rows_transfer,
     splits,
     stage_fields,
@@ -187,7 +187,7 @@ class _ConvEmitter:
         """
         source, window = self.o.input, self.p.conv.window
         if "input" not in self.rings:
-            return resident_view("in", source.address, source.shape)
+            return map_view("in", source)
         if self.p.row_tiles == 1:
             row0: Value | int = 0
             rows = source.shape[0]
@@ -217,7 +217,7 @@ class _ConvEmitter:
 
     def _target(self, row: Value, channel: Value) -> tuple[dict[str, Value | int], Value | None]:
         if "output" not in self.rings:
-            return resident_view("out", self.o.output.address, self.o.output.shape), None
+            return map_view("out", self.o.output), None
         slot = self.b.reserve(self.rings["output"])
         width = self.p.conv.output[1]
         return tile_view("out", slot, (width, self.p.channels), row0=row, chan0=channel), slot
@@ -227,7 +227,7 @@ class _ConvEmitter:
         if second is None:
             return None
         if "second" not in self.rings:
-            return resident_view("b", second.address, second.shape)
+            return map_view("b", second)
         transfer = rows_transfer(second, row, self.p.rows, chan0=channel, channels=self.p.channels)
         slot = self.b.load(self.rings["second"], **transfer)
         return tile_view("b", slot, (second.shape[1], self.p.channels), row0=row, chan0=channel)

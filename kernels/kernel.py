@@ -91,19 +91,30 @@ def pipelined(spec: EngineSpec, compute: float, dma: float, *, first: float, las
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A feature map in memory: SRAM address, or DRAM address in engine order (DRAM) or host order (HOST)."""
+    """A feature map in memory: SRAM address, or DRAM address in engine order (DRAM) or host order (HOST).
+
+    `strides` are given for a map that is part of a larger one: bytes from row to row, channel to channel and column
+    to column.
+    """
 
     memory: Memory
     address: int
     shape: Shape
     zero_point: int = 0
+    strides: tuple[int, int, int] | None = None
 
-    def dram_strides(self) -> tuple[int, int, int]:
+    @property
+    def steps(self) -> tuple[int, int, int]:
         """Bytes from row to row, channel to channel and column to column."""
-        height, width, channels = self.shape
-        if self.memory is Memory.HOST:
-            return width, height * width, 1
-        return width * channels, 1, channels
+        return self.strides or dense_strides(self.memory, self.shape)
+
+
+def dense_strides(memory: Memory, shape: Shape) -> tuple[int, int, int]:
+    """Bytes from row to row, channel to channel and column to column of a map that lies alone."""
+    height, width, channels = shape
+    if memory is Memory.HOST:
+        return width, height * width, 1
+    return width * channels, 1, channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +202,13 @@ def splits(total: int, multiple: int = 1) -> list[int]:
 # --- shared fields -----------------------------------------------------------------------------
 
 
+def map_view(prefix: str, tensor: TensorRef) -> dict[str, Value | int]:
+    """Fields of a view of a map in SRAM, alone or part of a larger one."""
+    row, _, column = tensor.steps
+    view = resident_view(prefix, tensor.address, tensor.shape)
+    return {**view, f"{prefix}_pitch_h": row, f"{prefix}_pitch_w": column}
+
+
 def resident_view(prefix: str, address: int | Value, shape: Shape, *, wrap: int = 0) -> dict[str, Value | int]:
     """Fields of a view of a whole map in SRAM, or of a rolling buffer of `wrap` of its rows."""
     _, width, channels = shape
@@ -262,7 +280,7 @@ def rows_transfer(
     """DMA fields between rows [row0, row0 + rows) × channels of a DRAM tensor and a packed SRAM tile."""
     height, width, total = tensor.shape
     count = total if channels is None else channels
-    row, chan, col = tensor.dram_strides()
+    row, chan, col = tensor.steps
     if tensor.memory is Memory.HOST:  # columns are contiguous in DRAM
         order = ((count, chan, 1), (width, col, count))
         origins = {"origin1": chan0, "limit1": total}

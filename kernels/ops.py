@@ -56,7 +56,8 @@ class Conv2d:
 
 @dataclass(frozen=True, slots=True)
 class Pool2d:
-    """Maximum, or average over all window positions (padding refused for the average)."""
+    """Maximum, or average over all window positions. Padding is refused for the average, but where windows are of a
+    single element: such an average writes its map with zeros around."""
 
     input: Shape
     output: Shape
@@ -65,6 +66,13 @@ class Pool2d:
 
     def __post_init__(self) -> None:
         _check_window(self)
+
+    @property
+    def pads(self) -> bool:
+        """True for an average that only surrounds its map with zeros, as many as the output has room for."""
+        w = self.window
+        padded = w.pad_h > 0 or w.pad_w > 0 or self.output[0] > self.input[0] or self.output[1] > self.input[1]
+        return padded and not self.maximum and (w.kernel_h, w.kernel_w, w.stride_h, w.stride_w) == (1, 1, 1, 1)
 
     @property
     def macs(self) -> int:
@@ -108,6 +116,8 @@ def _check_window(op: Conv2d | Pool2d) -> None:
     """Refuses impossible windows, and drops strides that a single output position never takes: one form per shape."""
     if min(*op.input, *op.output) < 1:
         raise UnsupportedError(f"empty map: {op.input} to {op.output}")
+    if isinstance(op, Pool2d) and op.pads:
+        return
     for axis, (kernel, stride, pad) in enumerate(
         (
             (op.window.kernel_h, op.window.stride_h, op.window.pad_h),

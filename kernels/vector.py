@@ -22,10 +22,10 @@ from .kernel import (
     Tiling,
     add_fields,
     map_size,
+    map_view,
     pipelined,
     range_fields,
     records_transfer,
-    resident_view,
     rows_transfer,
     splits,
     stage_fields,
@@ -138,7 +138,7 @@ class _Emitter:
         }
         slot = self.builder.reserve(self.rings["output"]) if "output" in self.rings else None
         if slot is None:
-            fields |= resident_view("out", operands.output.address, operands.output.shape)
+            fields |= map_view("out", operands.output)
         else:
             fields |= tile_view("out", slot, (op.output[1], tiling.channels), row0=row, chan0=channel)
         self.builder.emit(Unit.VECTOR, opcode(op), **fields, **self._settings())
@@ -164,7 +164,7 @@ class _Emitter:
     ) -> dict[str, Value | int]:
         """View of an operand tile, loaded first when it comes from DRAM."""
         if name not in self.rings:
-            return resident_view(prefix, tensor.address, tensor.shape)
+            return map_view(prefix, tensor)
         (row0, count), (chan0, width) = rows, channels
         slot = self.builder.load(self.rings[name], **rows_transfer(tensor, row0, count, chan0=chan0, channels=width))
         return tile_view(prefix, slot, (tensor.shape[1], width), row0=row0, chan0=chan0)
@@ -218,7 +218,7 @@ def _pool_fields(op: Pool2d, scale: dict[str, Value | int]) -> dict[str, Value |
     }  # fmt: skip
     if op.maximum:  # maxima keep the scale of their input
         return {**fields, "mode": int(PoolMode.MAX), "multiplier": 0, "shift": 0}
-    if w.pad_h or w.pad_w:
+    if (w.pad_h or w.pad_w) and not op.pads:
         raise UnsupportedError("an average over padded windows has no single divisor")
     return {**fields, **scale, "mode": int(PoolMode.SUM)}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from ..common.errors import ProgramFault
@@ -34,8 +35,18 @@ class Box:
         return self.address + 1 + sum((n - 1) * s for n, s in zip(self.counts, self.strides, strict=True) if s > 0)
 
     def overlaps(self, other: Box) -> bool:
-        """Whether the address ranges meet, which is pessimistic for interleaved boxes."""
-        return self.low < other.high and other.low < self.high
+        """Whether a byte belongs to both. Takes memory and time by the bytes in question where address ranges meet."""
+        low, high = max(self.low, other.low), min(self.high, other.high)
+        if low >= high:
+            return False
+        base, end = min(self.low, other.low), max(self.high, other.high)
+        taken = np.zeros(end - base, np.bool_)
+        self._of(taken, base)[...] = True
+        return bool(other._of(taken, base).any())
+
+    def _of(self, flags: NDArray[np.bool_], base: int) -> NDArray[np.bool_]:
+        """The box in an array of one flag for each byte from address `base` on."""
+        return as_strided(flags[self.address - base :], self.counts, self.strides)
 
     def has_distinct_bytes(self) -> bool:
         """Whether no byte is addressed twice, decided by nesting the dimensions by stride."""

@@ -71,3 +71,20 @@ def test_accesses_outside_are_faults_that_name_the_bytes(box: Box) -> None:
         memory.read(box)
     with pytest.raises(ProgramFault, match=message):
         memory.write(box, np.zeros((1, *box.counts), np.int8))
+
+
+class TestOverlap:
+    def test_interleaved_boxes_do_not_overlap(self) -> None:
+        channels = [Box(start, (3, 4, 8), (64, 16, 1)) for start in (0, 8)]
+        assert not channels[0].overlaps(channels[1])
+        assert channels[0].overlaps(Box(7, (2, 2, 2), (64, 16, 1)))
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_it_is_decided_byte_by_byte(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        boxes = [
+            Box(100 + int(rng.integers(0, 30)), tuple(rng.integers(1, 4, 3)), tuple(rng.integers(-9, 10, 3)))
+            for _ in range(2)
+        ]
+        a, b = ({box.address + int(np.dot(i, box.strides)) for i in np.ndindex(*box.counts)} for box in boxes)
+        assert boxes[0].overlaps(boxes[1]) == bool(a & b)

@@ -1,0 +1,253 @@
+"""Operators that move elements, taken out of a graph before it is planned: most of them cost nothing.
+
+* Concatenation: its operands are written where they belong in the whole map, by the views of their producers.
+  An operand is copied (an identity requantisation) when it comes from or goes to the host, lies in another map
+  already, or has another scale.
+* Slices, splits and row-column transposition: readers get a view of the map. Only what goes to the host is copied.
+* Padding: convolutions read it from their window. For other readers the map is written with zeros around it.
+* Depth to space and back: one copy for each position of a block, from and to strided views.
+* Transposed convolution: one convolution for each position of a stride × stride block, with the taps that reach it,
+  written to a strided view. No zero is multiplied and no product computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..common.errors import UnsupportedError
+from ..kernels.movement_ops import (
+    Concat,
+    DepthToSpace,
+    Movement,
+    Pad,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    TransposedConv2d,
+)
+from ..kernels.ops import Conv2d, Pool2d, Requantise, Shape, Window
+from .graph import Graph, Node, Tensor, View
+from .phases import Phase, phase_constants, phases
+
+_WHOLE = (-128, 127)
+
+
+def moves(graph: Graph) -> bool:
+    """True when `expand` would change the graph."""
+    return any(isinstance(node.op, Movement) for node in graph.nodes)
+
+
+def expand(graph: Graph, *, share: bool = True) -> Graph:
+    """The graph without movement operators. `share=False`: maps with other readers are copied into concatenations,
+    which costs time but lets a map that waits for its concatenation lie alone meanwhile.
+
+    Raises:
+        UnsupportedError: a transposed convolution leaves rows or columns that no tap reaches.
+    """
+    if not moves(graph):
+        return graph
+    found = _Expander(graph, share)
+    for node in graph.nodes:
+        found.add(node)
+    return Graph(tuple(found.nodes), found.tensors, graph.inputs, graph.outputs, found.constants, found.views)
+
+
+class _Expander:
+    """The new graph as it grows."""
+
+    def __init__(self, graph: Graph, share: bool) -> None:
+        self.graph, self.share = graph, share
+        self.nodes: list[Node] = []
+        self.tensors = dict(graph.tensors)
+        self.views = dict(graph.views)
+        self.constants = {n.name: graph.constants[n.name] for n in graph.nodes if n.name in graph.constants}
+        self.padded: dict[str, tuple[str, int, int]] = {}
+
+    def add(self, node: Node) -> None:
+        op = node.op
+        match op:
+            case Concat():
+                self._concat(node, op)
+            case Slice():
+                steps = op.steps
+                self._read(node, View(node.inputs[0], op.start, (steps[0], 0), (0, steps[1])))
+            case Transpose():
+                self._read(node, View(node.inputs[0], row_step=(0, 1), col_step=(1, 0)))
+            case Pad():
+                self._pad(node, op)
+            case DepthToSpace() | SpaceToDepth():
+                self._blocks(node, op)
+            case TransposedConv2d():
+                self._transposed(node, op)
+            case Conv2d() if node.inputs[0] in self.padded:
+                name, top, left = self.padded[node.inputs[0]]
+                folded = _padded(op, self.tensors[name].shape, top, left)
+                self.nodes.append(replace(node, op=folded, inputs=(name,)))
+            case _:
+                self.nodes.append(node)
+
+    def _concat(self, node: Node, op: Concat) -> None:
+        placed: set[str] = set()
+        for number, (name, start) in enumerate(zip(node.inputs, op.starts, strict=True)):
+            place = View(node.output, start)
+            if name not in placed and self._may_share(node, name):
+                self._move(name, place)
+            else:
+                self._copy(node, str(number), name, place)
+            placed.add(name)
+
+    def _may_share(self, node: Node, name: str) -> bool:
+        """Whether the producer of operand `name` can write it straight into the result of `node`."""
+        ports, to_host = {*self.graph.inputs, *self.graph.outputs}, node.output in self.graph.outputs
+        same = self._same(name, node.output) and node.clamp == _WHOLE
+        if not same or name in ports or name in self.views:
+            return False
+        only = sum(other.inputs.count(name) for other in self.graph.consumers(name)) == 1
+        scattered = any(v.whole == name and _strided(v) for v in self.views.values())
+        return (only or (self.share and not to_host)) and not (scattered and to_host)
+
+    def _move(self, name: str, place: View) -> None:
+        """`name`, and all that lies in it, becomes part of another map."""
+        self.views |= {part: view.inside(place) for part, view in self.views.items() if view.whole == name}
+        self.views[name] = place
+        if place.whole in self.views:  # cannot happen: maps are placed before what contains them
+            raise UnsupportedError(f"{place.whole!r} lies in another map already")
+
+    def _read(self, node: Node, view: View) -> None:
+        """The result of `node` is a view of its operand, or a copy out of it where the host takes the result."""
+        source, output = self.tensors[node.inputs[0]], self.tensors[node.output]
+        free = node.output not in self.graph.outputs and node.clamp == _WHOLE
+        name = node.output if free and self._same(source.name, output.name) else f"{node.output}.part"
+        self.tensors[name] = replace(output, name=name, quantisation=source.quantisation)
+        self.views[name] = view.inside(self.views[view.whole]) if view.whole in self.views else view
+        if name != node.output:
+            self._emit(node, "", Requantise(output.shape), name, node.output)
+
+    def _copy(self, node: Node, label: str, source: str, place: View, part: View | None = None) -> None:
+        """An identity (or a change of scale) from `source`, or the part of it that `part` views, to `place`."""
+        shape = self.tensors[source].shape
+        if part is not None:
+            shape = self._part_shape(node)
+            name = f"{node.output}.from{label}"
+            self.tensors[name] = replace(self.tensors[source], name=name, shape=shape, host_shape=())
+            self.views[name] = part.inside(self.views[source]) if source in self.views else part
+            source = name
+        target = f"{node.output}.part{label}"
+        self.tensors[target] = replace(self.tensors[place.whole], name=target, shape=shape, host_shape=())
+        self.views[target] = place
+        self._emit(node, label, Requantise(shape), source, target)
+
+    def _part_shape(self, node: Node) -> Shape:
+        """Rows, columns and channels that depth to space, or its inverse, moves for one position of a block."""
+        deep = self.tensors[node.inputs[0]] if isinstance(node.op, DepthToSpace) else self.tensors[node.output]
+        flat = self.tensors[node.output] if isinstance(node.op, DepthToSpace) else self.tensors[node.inputs[0]]
+        return deep.shape[0], deep.shape[1], flat.shape[2]
+
+    def _emit(self, node: Node, label: str, op: Requantise | Pool2d, source: str, target: str) -> None:
+        copies = node.clamp == _WHOLE and self._same(source, target)
+        self.nodes.append(Node(f"{node.name}.copy{label}", op, (source,), target, node.clamp, node.source, copies))
+
+    def _pad(self, node: Node, op: Pad) -> None:
+        source = node.inputs[0]
+        readers = list(self.graph.consumers(node.output))
+        unchanged = self._same(source, node.output) and node.clamp == _WHOLE and node.output not in self.graph.outputs
+        if readers and unchanged and all(_fits(reader, op) for reader in readers):
+            self.padded[node.output] = source, op.top, op.left
+            return
+        pool = Pool2d(op.input, op.output, Window(1, 1, 1, 1, op.top, op.left), maximum=False)
+        self._emit(node, "", pool if pool.pads else Requantise(op.output), source, node.output)
+
+    def _blocks(self, node: Node, op: DepthToSpace | SpaceToDepth) -> None:
+        source = node.inputs[0]
+        depth = op.output[2] if isinstance(op, DepthToSpace) else op.input[2]
+        for i in range(op.block):
+            for j in range(op.block):
+                channels = (0, 0, (i * op.block + j) * depth)
+                spread = ((i, j, 0), (op.block, 0), (0, op.block))
+                if isinstance(op, DepthToSpace):
+                    part, place = View(source, channels), View(self._whole(node), *spread)
+                else:
+                    part, place = View(source, *spread), View(node.output, channels)
+                self._copy(node, f"{i}{j}", source, place, part)
+        if isinstance(op, DepthToSpace):
+            self._deliver(node)
+
+    def _transposed(self, node: Node, op: TransposedConv2d) -> None:
+        for phase in phases(op):
+            label = f".phase{phase.row}{phase.col}"
+            target = f"{node.output}{label}"
+            shape = phase.conv.output
+            self.tensors[target] = replace(self.tensors[node.output], name=target, shape=shape, host_shape=())
+            steps = (op.window.stride_h, 0), (0, op.window.stride_w)
+            self.views[target] = View(self._whole(node), (phase.row, phase.col, 0), *steps)
+            conv = replace(node, name=f"{node.name}{label}", op=phase.conv, output=target)
+            self.nodes.append(replace(conv, inputs=(self._under(node, phase),)))
+            if node.name in self.graph.constants:
+                self.constants[conv.name] = phase_constants(self.graph, node, phase)
+        self.constants.pop(node.name, None)
+        self._deliver(node)
+
+    def _under(self, node: Node, phase: Phase) -> str:
+        """The input of a phase: from its first row and column on."""
+        source = node.inputs[0]
+        if phase.start == (0, 0):
+            return source
+        name = f"{node.output}.from{phase.start[0]}_{phase.start[1]}"
+        if name not in self.tensors:
+            self.tensors[name] = replace(self.tensors[source], name=name, shape=phase.conv.input, host_shape=())
+            view = View(source, (*phase.start, 0))
+            self.views[name] = view.inside(self.views[source]) if source in self.views else view
+        return name
+
+    def _whole(self, node: Node) -> str:
+        """Where strided parts of the result are written. The host's order of elements would cost a burst for each."""
+        if node.output not in self.graph.outputs:
+            return node.output
+        name = f"{node.output}.whole"
+        self.tensors[name] = replace(self.tensors[node.output], name=name)
+        return name
+
+    def _deliver(self, node: Node) -> None:
+        whole = self._whole(node)
+        if whole != node.output:
+            copy = Requantise(self.tensors[whole].shape)
+            name = f"{node.name}.copy"
+            self.nodes.append(Node(name, copy, (whole,), node.output, source=node.source, copies=True))
+
+    def _same(self, a: str, b: str) -> bool:
+        return _stored_as(self.tensors[a]) == _stored_as(self.tensors[b])
+
+
+def _stored_as(tensor: Tensor) -> object:
+    return tensor.quantisation
+
+
+def _strided(view: View) -> bool:
+    return (view.row_step, view.col_step) != ((1, 0), (0, 1))
+
+
+def _padded(op: Conv2d, source: Shape, top: int, left: int) -> Conv2d:
+    window = replace(op.window, pad_h=op.window.pad_h + top, pad_w=op.window.pad_w + left)
+    return Conv2d(source, op.output, window, op.depthwise)
+
+
+def _fits(reader: Node, pad: Pad) -> bool:
+    """True for a convolution whose window can take the padding over."""
+    if not isinstance(reader.op, Conv2d):
+        return False
+    try:
+        _padded(reader.op, pad.input, pad.top, pad.left)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def expansions(graph: Graph) -> Iterator[Graph]:
+    """The ways to expand a graph that are worth comparing; the first one copies least."""
+    first = expand(graph)
+    yield first
+    if first.views:
+        second = expand(graph, share=False)
+        if second.views != first.views:
+            yield second
