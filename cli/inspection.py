@@ -17,7 +17,7 @@ from .tables import pairs, table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ..export.package import Package
+    from ..export.package import Package, PlacedBuffer
     from ..targets.program import Program
 
 Section = tuple[dict[str, Any], "list[RenderableType]"]
@@ -32,7 +32,9 @@ def inspect(
     disassemble: Annotated[
         bool, typer.Option("--disassemble", help="Print the instructions with their layers.")
     ] = False,
-    memory: Annotated[bool, typer.Option("--memory", help="Print the layout of DRAM and the SRAM peak.")] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Print the layout of DRAM, and what lies in SRAM when.")
+    ] = False,
     placement: Annotated[bool, typer.Option("--placement", help="Print where each operator runs, and why.")] = False,
 ) -> int:
     """Show members, ports, instruction counts and checksums of a package or program, without running it."""
@@ -43,7 +45,8 @@ def inspect(
     sections = [_package(package)] if package else []
     sections += [_program(name, program, codes[name]) for name, program in programs.items()]
     if memory:
-        sections += [_memory(name, program) for name, program in programs.items()]
+        plans = _plans(package)
+        sections += [_memory(name, program, plans.get(n, [])) for n, (name, program) in enumerate(programs.items())]
     if placement:
         sections.append(_placement(file, package))
     if disassemble:
@@ -124,32 +127,46 @@ def _program(name: str, program: Program, code: bytes) -> Section:
     return {"programs": {name: {**facts, "size_bytes": len(code), "sections": sizes, "instructions": counts}}}, shown
 
 
-def _memory(name: str, program: Program) -> Section:
+def _plans(package: Package | None) -> dict[int, list[PlacedBuffer]]:
+    """By region, what lies in SRAM when; a program file does not say."""
+    from ..export.package import read_placements
+
+    found: dict[int, list[PlacedBuffer]] = {}
+    for item in read_placements(package).sram if package else ():
+        found.setdefault(item.region, []).append(item)
+    return found
+
+
+def _memory(name: str, program: Program, plan: list[PlacedBuffer]) -> Section:
     from ..targets.summary import dram_map
 
     ranges = dram_map(program)
     rows = [(f"{r.start:#010x}", format_bytes(r.size_bytes), r.kind, r.name) for r in ranges]
     found = {
         "dram": [{"name": r.name, "kind": r.kind, "start": r.start, "size_bytes": r.size_bytes} for r in ranges],
+        "sram": [item.model_dump(exclude={"region"}) for item in plan],
         "sram_peak_bytes": program.sram_bytes,
         "sram_bytes": program.spec.sram_bytes,
     }
+    shown: list[RenderableType] = [table(("DRAM", "size", "holds", "name"), rows, title=name, numbers=("size",))]
+    if plan:
+        times = ("from us", "to us")
+        places = [(f"{i.address:#010x}", format_bytes(i.size_bytes), i.kind, i.name, f"{i.start_us:.1f}",
+                   f"{i.end_us:.1f}") for i in plan]  # fmt: skip
+        shown.append(table(("SRAM", "size", "holds", "name", *times), places, numbers=("size", *times)))
     peak = f"SRAM peak {format_bytes(program.sram_bytes)} of {format_bytes(program.spec.sram_bytes)}"
-    return {"memory": {name: found}}, [
-        table(("DRAM", "size", "holds", "name"), rows, title=name, numbers=("size",)),
-        peak,
-    ]
+    return {"memory": {name: found}}, [*shown, peak]
 
 
 def _placement(file: Path, package: Package | None) -> Section:
     from ..common.errors import ConfigError
-    from ..export.package import PLACEMENT, placed_operators
+    from ..export.package import PLACEMENT, read_placements
 
     if package is None:
         raise ConfigError("a program file has no placement table", where=str(file), hint="inspect the package instead")
     rows = [
         (item.node, item.op_type, item.where, item.subgraph or "", item.rule or "", item.value or "")
-        for item in placed_operators(package)
+        for item in read_placements(package).operators
     ]
     headers = ("operator", "type", "on", "subgraph", "rule", "value")
     return {"placement": json.loads(package.files[PLACEMENT])}, [table(headers, rows)]
@@ -157,10 +174,10 @@ def _placement(file: Path, package: Package | None) -> Section:
 
 def _sources(package: Package | None) -> dict[int, dict[str, str]]:
     """By region and subgraph, the ONNX operators that it was made from; a program file does not say."""
-    from ..export.package import placed_operators
+    from ..export.package import read_placements
 
     found: dict[int, dict[str, str]] = {}
-    for item in placed_operators(package) if package else ():
+    for item in read_placements(package).operators if package else ():
         if item.subgraph is not None and item.region is not None:
             region = found.setdefault(item.region, {})
             before = f"{region[item.subgraph]}, " if item.subgraph in region else "from "

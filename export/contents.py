@@ -12,6 +12,7 @@ from ..common.files import canonical_json
 from ..targets.encoding import encode
 from .host import host_target
 from .judgement import Judgement
+from .occupancy import spans
 from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, QuantParams, model_bytes
 from .package import (
     HOST,
@@ -87,11 +88,14 @@ def figures(built: Built) -> dict[str, float]:
 
 
 def placement_table(built: Built) -> dict[str, list[dict[str, Any]]]:
-    """`operators`: where each ONNX operator runs, why, and on the CPU how; `subgraphs`: cycles and bytes."""
+    """`operators`: where each ONNX operator runs, why, and on the CPU how; `subgraphs`: cycles and bytes;
+    `sram`: the memory plan, every tensor and buffer with its place and, from the begin of its region, its time."""
     subgraphs: list[dict[str, Any]] = []
+    sram: list[dict[str, Any]] = []
     home: dict[str, tuple[int, str]] = {}
     for region, compiled in zip(built.imported.regions, built.compiled, strict=True):
         sources = {node.name: node.source for node in region.graph.nodes}
+        sram += [{"region": region.index, **span.as_dict()} for span in spans(compiled)]
         for item in compiled.report:
             subgraphs.append({"region": region.index, **asdict(item)})
             home.update((s, (region.index, item.label)) for n in item.nodes for s in sources[n])
@@ -100,7 +104,7 @@ def placement_table(built: Built) -> dict[str, list[dict[str, Any]]]:
         region_index, label = home.get(placement.node, (None, None))
         schedule = CPU_SCHEDULE if placement.where == "cpu" else None
         operators.append({**placement.as_dict(), "region": region_index, "subgraph": label, "schedule": schedule})
-    return {"operators": operators, "subgraphs": subgraphs}
+    return {"operators": operators, "subgraphs": subgraphs, "sram": sram}
 
 
 def tensor_infos(model: ModelProto) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:

@@ -70,8 +70,28 @@ class PlacedOperator(BaseModel):
     value: str | None = None
 
 
-class _PlacementTable(BaseModel):
+class PlacedBuffer(BaseModel):
+    """A row of the memory plan: a tensor or buffer of `label` in SRAM, and when, from the begin of its region."""
+
+    model_config = ConfigDict(frozen=True)
+
+    region: int
+    name: str
+    kind: str
+    label: str
+    address: int
+    size_bytes: int
+    start_us: float
+    end_us: float
+
+
+class Placements(BaseModel):
+    """The placement table of a package; what older ones lack is empty."""
+
+    model_config = ConfigDict(frozen=True)
+
     operators: tuple[PlacedOperator, ...] = ()
+    sram: tuple[PlacedBuffer, ...] = ()
 
 
 class Preprocessing(_Part):
@@ -185,10 +205,10 @@ def parse_package(data: bytes, *, where: str = "") -> Package:
     return package
 
 
-def placed_operators(package: Package) -> tuple[PlacedOperator, ...]:
-    """The rows of the package's placement table; `PackageError` when it is not one."""
+def read_placements(package: Package) -> Placements:
+    """The package's placement table; `PackageError` when it is not one."""
     try:
-        return _PlacementTable.model_validate_json(package.files[PLACEMENT]).operators
+        return Placements.model_validate_json(package.files[PLACEMENT])
     except ValidationError as error:
         first = error.errors()[0]
         raise PackageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=PLACEMENT) from error

@@ -185,6 +185,16 @@ def test_inspect_shows_memory_placement_and_disassembly_on_request(cli: Cli, pac
     assert 'mark 0 "' in out
 
 
+def test_the_memory_map_shows_the_plan_of_dram_and_sram(cli: Cli, package_file: Path) -> None:
+    document = cli("inspect", package_file, "--memory", "--format", "json").document["memory"]["program.bin"]
+    assert [item["start"] for item in document["dram"]] == sorted(item["start"] for item in document["dram"])
+    ends = [item["address"] + item["size_bytes"] for item in document["sram"]]
+    assert document["sram_peak_bytes"] - 16 < max(ends) <= document["sram_peak_bytes"] <= document["sram_bytes"]
+    assert {"maps", "weights"} <= {item["kind"] for item in document["sram"]}
+    out = cli("inspect", package_file, "--memory").out
+    assert all(item["name"] in out for item in document["sram"])
+
+
 def test_the_disassembly_names_the_operators_that_a_subgraph_was_made_from(cli: Cli, package_file: Path) -> None:
     document = cli("inspect", package_file, "--disassemble", "--placement", "--format", "json").document
     listing = document["disassembly"]["program.bin"]

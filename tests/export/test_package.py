@@ -24,9 +24,9 @@ from lanefit.export.package import (
     TensorInfo,
     package_bytes,
     parse_package,
-    placed_operators,
     program_name,
     read_package,
+    read_placements,
     write_package,
 )
 from lanefit.export.random_graphs import random_graph
@@ -182,11 +182,11 @@ def test_writing_a_member_that_reading_would_refuse_is_refused() -> None:
         package_bytes(Package(_package().manifest, {**_package().files, "notes.txt": b""}))
 
 
-def test_placed_operators_come_back_and_other_tables_are_refused_with_the_place() -> None:
+def test_placements_come_back_and_other_tables_are_refused_with_the_place() -> None:
     row = '{"node": "a", "op_type": "Conv", "where": "engine", "region": 0, "subgraph": "a+b", "reason": "more"}'
     files = {**_package().files, PLACEMENT: f'{{"operators": [{row}]}}'.encode()}
-    found = placed_operators(Package(_package().manifest, files))
+    found = read_placements(Package(_package().manifest, files)).operators
     assert [(item.node, item.subgraph, item.rule) for item in found] == [("a", "a+b", None)]
     with pytest.raises(PackageError, match=r"operators\.0\.node: Field required") as caught:
-        placed_operators(Package(_package().manifest, {**files, PLACEMENT: b'{"operators": [{}]}'}))
+        read_placements(Package(_package().manifest, {**files, PLACEMENT: b'{"operators": [{}]}'}))
     assert caught.value.where == PLACEMENT

@@ -104,6 +104,10 @@ def _package(programs: list[Program]) -> bytes:
         {"node": "conv", "op_type": "Conv", "where": "engine", "rule": None, "value": None, "region": 0,
          "subgraph": same[0].marks[0].label}
     ]  # fmt: skip
-    files = {INT8_MODEL: b"model", PLACEMENT: canonical_json({"operators": operators, "subgraphs": []}).encode()}
+    buffers = [
+        {"region": 0, "name": "0/weights", "kind": "weights", "label": "conv", "address": 0, "size_bytes": 64,
+         "start_us": 0.0, "end_us": 1.5}
+    ]  # fmt: skip
+    files = {INT8_MODEL: b"model", PLACEMENT: canonical_json({"operators": operators, "sram": buffers}).encode()}
     files |= {program_name(number): encode(program) for number, program in enumerate(same)}
     return package_bytes(Package(manifest, files))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanefit.common.errors import LanefitError
-from lanefit.export.package import parse_package, placed_operators
+from lanefit.export.package import parse_package, read_placements
 from lanefit.targets.assembly import disassemble
 from lanefit.targets.budget import RunBudget
 from lanefit.targets.emulator import Emulator
@@ -132,7 +132,7 @@ class _State:
 def _exercise(state: _State, data: bytes, rng: random.Random, package: bool) -> None:
     if package:
         found = parse_package(data)
-        placed_operators(found)
+        read_placements(found)
         programs = found.programs()
     else:
         programs = (decode(data),)
