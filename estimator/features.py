@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.bounds import memory_bound
+from ..kernels.cuboid import cuboid_work
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.kernel import held_bytes
 from ..kernels.ops import Conv2d, Pool2d, Window
 from ..kernels.search import Candidate
@@ -113,6 +115,8 @@ def _operator_work(subgraph: Subgraph, number: int, spec: EngineSpec) -> Work:
             spec, rows, cols, channels, op.input[2], w.kernel_h, w.kernel_w,
             depthwise=op.depthwise, residual=residual, stride=(w.stride_h, w.stride_w),
         )  # fmt: skip
+    if isinstance(op, CuboidAttention):
+        return cuboid_work(op, spec)
     return vector_op_work(op, spec, op.output)
 
 
@@ -150,7 +154,9 @@ def _bytes(subgraph: Subgraph, choice: Candidate) -> tuple[float, ...]:
 def _tiling(subgraph: Subgraph, choice: Candidate, cut: Flow) -> tuple[float, ...]:
     """Tiles per axis, and how full the last one is."""
     height, _, channels = subgraph.ops[-1].output
-    tiling = choice.tiling
+    tiling, op = choice.tiling, subgraph.ops[0]
+    if isinstance(op, CuboidAttention):
+        height = op.cuboids.count
     last_row = 1 - (cut.rows * tiling.rows - height) / tiling.rows
     last_channel = 1 - (cut.channels * tiling.channels - channels) / tiling.channels
     return float(cut.rows), float(cut.channels), last_row, last_channel, float(tiling.weights_outer)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..kernels.bounds import compute_bound, loaded_bytes, memory_bound
+from ..kernels.cuboid_op import CuboidAttention
+from ..kernels.cuboid_tiles import boxes
 from ..kernels.kernel import Buffer, Role, Tiling, held_bytes
 from ..kernels.ops import Conv2d
 from ..kernels.pipeline import is_resident_conv, resident_conv
@@ -54,8 +56,7 @@ class Flow:
 
 def flow(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> Flow:
     """The flow of a tiling, from its buffers."""
-    height, _, channels = subgraph.ops[-1].output
-    rows, columns = ceil_div(height, choice.tiling.rows), ceil_div(channels, choice.tiling.channels)
+    rows, columns = _tile_counts(subgraph, choice.tiling)
     moved = dict.fromkeys(Role, 0.0)
     ahead = 0.0
     for buffer in choice.buffers:
@@ -65,6 +66,15 @@ def flow(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> Flow:
             ahead += cycles * buffer.depth if buffer.role is Role.WEIGHTS else 0.0
     compute = choice.estimate.compute / (rows * columns)
     return Flow(rows, columns, compute, moved[Role.INCOMING], moved[Role.OUTGOING], moved[Role.WEIGHTS], ahead)
+
+
+def _tile_counts(subgraph: Subgraph, tiling: Tiling) -> tuple[int, int]:
+    """Tiles along rows and channels; tiles of cuboids are counted as rows."""
+    first = subgraph.ops[0]
+    if isinstance(first, CuboidAttention):
+        return sum(box.tile_count for box in boxes(first.cuboids, tiling.rows)), 1
+    height, _, channels = subgraph.ops[-1].output
+    return ceil_div(height, tiling.rows), ceil_div(channels, tiling.channels)
 
 
 def _transfer_cycles(subgraph: Subgraph, buffer: Buffer, tiling: Tiling, spec: EngineSpec) -> float:

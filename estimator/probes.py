@@ -10,8 +10,11 @@ from collections.abc import Callable
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.errors import UnsupportedError
+from ..kernels.cuboid_geometry import Triple
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import MAX_GROUP, Mul, Norm, Reduce, Reduction, Resize, Scale, Softmax, Table
 from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..kernels.search import candidates
@@ -50,6 +53,8 @@ def _subgraph(rng: np.random.Generator, kind: Kind, *, stores: bool) -> Subgraph
     ops = _OPERATORS[kind](rng)
     source = Memory.SRAM if rng.random() < 0.5 else _OUTSIDE[int(rng.integers(2))]
     target = _OUTSIDE[int(rng.integers(2))] if stores else Memory.SRAM
+    if kind is Kind.CUBOID_ATTENTION:  # its maps are always outside, and it stores
+        source, target = (_OUTSIDE[int(rng.integers(2))] for _ in range(2))
     second = Memory.SRAM if kind in (Kind.ADD, Kind.MUL) else None
     if ops[0].input == ops[-1].output and isinstance(ops[-1], Conv2d) and rng.random() < 0.5:
         second = source
@@ -147,6 +152,22 @@ def _resize(rng: np.random.Generator) -> tuple[Op, ...]:
     return (Resize(source, (2 * height, 2 * width, channels), twice, twice, bilinear=bool(rng.random() < 0.5)),)
 
 
+def _cuboid(rng: np.random.Generator) -> tuple[Op, ...]:
+    """Axial, shifted or dilated attention of a small clip."""
+    size, cuboid = (_triple(rng.integers(1, most, 3)) for most in (17, 9))
+    shift = _triple(rng.integers(0, cuboid) * (rng.random(3) < 0.3))
+    t, h, w = (str(rng.choice(["l", "l", "d"])) for _ in range(3))
+    heads = int(rng.choice([1, 2, 4]))
+    channels = heads * _log_uniform(rng, 4, 48)
+    padding = str(rng.choice(["zeros", "ignore"]))
+    return (CuboidAttention(size, channels, heads, cuboid, shift, (t, h, w), padding),)
+
+
+def _triple(values: NDArray[np.integer]) -> Triple:
+    t, h, w = (int(value) for value in values)
+    return t, h, w
+
+
 _OPERATORS: dict[Kind, Callable[[np.random.Generator], tuple[Op, ...]]] = {
     Kind.CONV2D: _conv2d,
     Kind.DEPTHWISE: _depthwise,
@@ -162,4 +183,5 @@ _OPERATORS: dict[Kind, Callable[[np.random.Generator], tuple[Op, ...]]] = {
     Kind.NORM: _norm,
     Kind.REDUCE: _reduce,
     Kind.RESIZE: _resize,
+    Kind.CUBOID_ATTENTION: _cuboid,
 }

@@ -79,6 +79,12 @@ def _vector_reads(subgraph: Subgraph, tiling: Tiling) -> int:
     return constants + _windows(op, tiling, row_tiles) * width * channels
 
 
+def _cuboid_reads(subgraph: Subgraph, tiling: Tiling) -> int:
+    """Constants and every token, each once, whatever the tiles."""
+    op = subgraph.ops[0]
+    return held_bytes(op) + prod(op.input)
+
+
 def _windows(op: Op, tiling: Tiling, row_tiles: int) -> int:
     """Input rows that the stripes load, together."""
     height = op.input[0]
@@ -103,5 +109,6 @@ _READS: dict[Kind, Callable[[Subgraph, Tiling], int]] = {
     Kind.LINEAR: _conv_reads,
     Kind.FUSED_BOTTLENECK: _chain_reads,
     Kind.INVERTED_BOTTLENECK: _chain_reads,
+    Kind.CUBOID_ATTENTION: _cuboid_reads,
     **dict.fromkeys(VECTOR_KINDS, _vector_reads),
 }

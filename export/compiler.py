@@ -9,8 +9,7 @@ from math import prod
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
 from ..common.units import cycles_to_us
-from ..kernels.bounds import array_bound, compute_bound, input_bytes, memory_bound, step_bound
-from ..kernels.subgraph import Memory
+from ..kernels.bounds import array_bound, input_bytes, memory_bound, step_bound, vector_bound
 from ..targets.program import Program
 from ..targets.spec import EngineSpec
 from ..targets.timing import LabelTiming, Timing, simulate
@@ -139,7 +138,7 @@ def network_lower_bound(graph: Graph, planned: Plan, spec: EngineSpec) -> float:
     subgraphs = [step.subgraph for step in planned.steps]
     array = sum(array_bound(subgraph, spec) for subgraph in subgraphs)
     needed = (step.subgraph for step in planned.steps if not step.group.nodes[0].copies)
-    vector = sum(compute_bound(subgraph, spec) for subgraph in needed if not subgraph.convs)
+    vector = sum(vector_bound(subgraph, spec) for subgraph in needed)
     memory = memory_bound(planned.weight_bytes, _compulsory_port_bytes(graph, planned), spec)
     return max(array, vector, memory)
 
@@ -159,11 +158,11 @@ def _compulsory_port_bytes(graph: Graph, planned: Plan) -> int:
 def _port_bytes(step: PlannedStep) -> Iterator[tuple[str, int]]:
     """Maps that the step exchanges with the host, with the bytes it needs of each."""
     subgraph, group = step.subgraph, step.group
-    if subgraph.input is Memory.HOST:
+    if subgraph.input.is_shared:
         yield group.input, input_bytes(subgraph)
-    if group.second and subgraph.second is Memory.HOST:
+    if group.second and subgraph.second and subgraph.second.is_shared:
         yield group.second, prod(subgraph.ops[-1].output)
-    if subgraph.output is Memory.HOST:
+    if subgraph.output.is_shared:
         yield group.output, prod(subgraph.ops[-1].output)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ..common.errors import ModelError
+from ..kernels.cuboid_constants import constant_blob
+from ..kernels.cuboid_integer import IntegerAttention
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Norm, Softmax, Table
 from ..kernels.tables import Exponentials, norm_epsilon, norm_records
 from .graph import Graph, Node, NormConstants, TableConstants
@@ -24,6 +27,18 @@ def norm_of(graph: Graph, node: Node) -> NormConstants:
     return found
 
 
+def attention_of(graph: Graph, node: Node) -> IntegerAttention:
+    """The integers of cuboid attention; `ModelError` in a shape-only graph, or where its tensors contradict them."""
+    found = graph.constants.get(node.name)
+    if not isinstance(found, IntegerAttention):
+        raise ModelError("the graph has shapes but no matrices of its attention", where=f"node {node.name!r}")
+    zeros = tuple(graph.tensors[name].quantisation.zero_point for name in (node.inputs[0], node.output))
+    if zeros != (found.input_zero, found.output_zero):
+        stated = f"attention with zero points {found.input_zero} and {found.output_zero}"
+        raise ModelError(f"{stated} between tensors with {zeros}", where=f"node {node.name!r}")
+    return found
+
+
 def function_bytes(graph: Graph, node: Node) -> bytes:
     """What the instruction of `node` finds in SRAM."""
     op = node.op
@@ -32,13 +47,17 @@ def function_bytes(graph: Graph, node: Node) -> bytes:
         return Exponentials.of(source).as_bytes()
     if isinstance(op, Table):
         return table_of(graph, node).values.tobytes()
+    if isinstance(op, CuboidAttention):
+        return constant_blob(op, attention_of(graph, node))
     assert isinstance(op, Norm)
     found = norm_of(graph, node)
     return norm_records(op, found.gamma, found.beta, target).as_bytes()
 
 
 def stage_epsilon(graph: Graph, node: Node) -> int:
-    """The epsilon of a normalisation in integers; 0 for other operators."""
+    """The epsilon of a normalisation in integers; 0 for operators without one."""
+    if isinstance(node.op, CuboidAttention):
+        return attention_of(graph, node).norm.epsilon
     if not isinstance(node.op, Norm):
         return 0
     return norm_epsilon(node.op, norm_of(graph, node).epsilon, graph.tensors[node.inputs[0]].quantisation.scale)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ModelError
+from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.movement_ops import Movement
 from ..kernels.ops import Op, Shape
 
@@ -29,12 +30,14 @@ class Quantisation:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """`host_shape` is the shape the host sees without its batch axis: (C, H, W) for a map, (C,) for a vector."""
+    """`host_shape` is the shape the host sees without its batch axis: (C, H, W) for a map, (C,) for a vector;
+    with `channels_last` any shape that ends with the channels, such as (T, H, W, C) or (N, C)."""
 
     name: str
     shape: Shape
     quantisation: Quantisation = Quantisation(1.0, 0)
     host_shape: tuple[int, ...] = ()
+    channels_last: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -67,7 +70,7 @@ class NormConstants:
     epsilon: float
 
 
-Constants: TypeAlias = ConvConstants | TableConstants | NormConstants
+Constants: TypeAlias = ConvConstants | TableConstants | NormConstants | IntegerAttention
 Clamp: TypeAlias = tuple[int, int]
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ..common.errors import ModelError
 from ..kernels.builder import Builder, Fence, Value
+from ..kernels.cuboid_constants import idle_stages, stage_params
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
 from ..kernels.kernel import Operands, Rescale, Role, StageParams, TensorRef, held_bytes, record_pitch
 from ..kernels.ops import Add, Conv2d, Op, Pool2d
@@ -20,7 +22,7 @@ from ..kernels.subgraph import Memory, Subgraph
 from ..targets.isa import FIELDS, RECORD_HEADER_BYTES, Opcode, Unit
 from ..targets.program import Port, Program
 from ..targets.spec import EngineSpec
-from .functions import function_bytes, stage_epsilon
+from .functions import attention_of, function_bytes, stage_epsilon
 from .graph import ConvConstants, Graph, Node, Tensor, View
 from .partition import Group, computing
 from .planned import Plan, PlannedStep, buffer_name
@@ -54,7 +56,7 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, *,
         second=TensorRef(subgraph.second, dram if subgraph.second is not Memory.SRAM else 0, subgraph.second_shape)
         if subgraph.second
         else None,
-        stages=(StageParams(),) * (len(subgraph.ops) + 1),
+        stages=idle_stages() if isinstance(first, CuboidAttention) else (StageParams(),) * (len(subgraph.ops) + 1),
         records=records,
         buffers=buffers,
         fences={b.name: begun for b in choice.buffers if b.role is not Role.WEIGHTS},
@@ -130,7 +132,7 @@ class _Lowering:
             input=self._ref(group.input),
             output=self._ref(group.output),
             second=self._ref(group.second) if group.second else None,
-            stages=tuple(_stage(self.graph, node, group) for node in group.nodes),
+            stages=_stages(self.graph, group),
             records=tuple(own[id(node)] for node in group.nodes if id(node) in own),
             epsilon=stage_epsilon(self.graph, group.nodes[0]),
             buffers=addresses,
@@ -177,6 +179,13 @@ class _Lowering:
             data = _record_bytes(self.graph, node) if conv else function_bytes(self.graph, node)
             blob[address : address + len(data)] = data
         return bytes(blob)
+
+
+def _stages(graph: Graph, group: Group) -> tuple[StageParams, ...]:
+    first = group.nodes[0]
+    if isinstance(first.op, CuboidAttention):
+        return stage_params(attention_of(graph, first))
+    return tuple(_stage(graph, node, group) for node in group.nodes)
 
 
 def part_of(whole: TensorRef, view: View | None, tensor: Tensor) -> TensorRef:

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 from ..common.errors import UnsupportedError
 from ..kernels.chain import stages
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Mul
 from ..kernels.movement_ops import Movement
 from ..kernels.ops import Add, Conv2d, Op
@@ -199,10 +200,18 @@ def use_counts(graph: Graph) -> dict[str, int]:
 
 
 def first_places(graph: Graph, spec: EngineSpec) -> dict[str, Memory]:
-    """Every map in SRAM, but inputs and outputs where the engine exchanges them with its host."""
-    outside = Memory.SRAM if spec.io_memory == "sram" else Memory.HOST
+    """Every map in SRAM, but what cuboid attention gathers and scatters, and inputs and outputs where the engine
+    exchanges them with its host."""
+    streamed = {graph.root(t) for n in graph.nodes if isinstance(n.op, CuboidAttention) for t in (*n.inputs, n.output)}
     ports = {*graph.inputs, *graph.outputs}
-    return {name: outside if graph.root(name) in ports else Memory.SRAM for name in graph.tensors}
+    return {name: _first_place(graph, graph.root(name), ports, streamed, spec) for name in graph.tensors}
+
+
+def _first_place(graph: Graph, root: str, ports: set[str], streamed: set[str], spec: EngineSpec) -> Memory:
+    if root in ports:
+        outside = Memory.TOKENS if graph.tensors[root].channels_last else Memory.HOST
+        return Memory.SRAM if spec.io_memory == "sram" else outside
+    return Memory.DRAM if root in streamed else Memory.SRAM
 
 
 def lifetimes(graph: Graph, groups: list[Group] | tuple[Group, ...]) -> dict[str, tuple[int, int]]:

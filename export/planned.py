@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernels.kernel import Buffer, weight_bytes
+from ..kernels.kernel import Buffer, held_bytes
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Memory, Subgraph
 from .allocate import Block
@@ -31,7 +31,7 @@ class PlannedStep:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(weight_bytes(conv) for conv in self.subgraph.convs)
+        return sum(held_bytes(op) for op in self.subgraph.ops)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from ..common.errors import InputError, ModelError, UnsupportedError
 from ..kernels import reference, reference_movement
 from ..kernels import reference_functions as functions
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
 from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
 from ..kernels.reference import Map, Stage
 from ..kernels.rescale import add_operands, rescale_operands
 from ..kernels.tables import Exponentials, norm_epsilon, norm_records
-from .functions import norm_of, table_of
+from .functions import attention_of, norm_of, table_of
 from .graph import ConvConstants, Graph, Node, Tensor
 
 
@@ -69,11 +70,15 @@ def run_region(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
 def to_map(array: NDArray, tensor: Tensor) -> NDArray:
     """Host layout → (batch, height, width, channels)."""
     height, width, channels = tensor.shape
+    if tensor.channels_last:
+        return array.reshape(len(array), height, width, channels)
     return array.reshape(len(array), channels, height, width).transpose(0, 2, 3, 1)
 
 
 def to_host(array: NDArray, tensor: Tensor) -> NDArray:
     """(batch, height, width, channels) → host layout, contiguous."""
+    if tensor.channels_last:
+        return np.ascontiguousarray(array).reshape(len(array), *(tensor.host_shape or tensor.shape))
     shape = tensor.host_shape or (tensor.shape[2], *tensor.shape[:2])
     return np.ascontiguousarray(array.transpose(0, 3, 1, 2)).reshape(len(array), *shape)
 
@@ -100,6 +105,8 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             return reference.add(inputs[0], inputs[1], (zeros[0], zeros[1]), (a, b), stage)
         case Requantise():
             return reference.requantise(inputs[0], zeros[0], Stage(*node_rescale(graph, node), zero_out, node.clamp))
+        case CuboidAttention():
+            return _run_attention(graph, node, op, inputs[0])
         case Table() | Norm():
             return _run_constants(graph, node, inputs[0])
         case Mul() | Softmax() | Reduce() | Resize():
@@ -117,6 +124,11 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             return _requantised(graph, node, node.inputs[0], moved)
         case _:
             assert_never(op)
+
+
+def _run_attention(graph: Graph, node: Node, op: CuboidAttention, x: Map) -> Map:
+    layer = attention_of(graph, node)
+    return np.stack([layer(sample.reshape(*op.size, -1)).reshape(op.output) for sample in x])
 
 
 def _run_function(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 
 from ..targets.spec import EngineSpec
+from .cuboid import cuboid_vector_cycles
+from .cuboid_op import CuboidAttention
 from .function_ops import Resize
 from .kernel import held_bytes
 from .ops import Add, Conv2d, Pool2d
@@ -15,17 +17,28 @@ from .traits import touched, vector_reads
 def array_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     """MACs at the array's peak rate; a depthwise convolution can use no input lanes beyond its taps."""
     peak = spec.parallelism * spec.int8_rate
+    first = subgraph.ops[0]
+    if isinstance(first, CuboidAttention):
+        return first.int8_macs / peak + first.int8x16_macs / (spec.parallelism * spec.int8x16_rate)
     depthwise_peak = spec.output_lanes * spec.positions * spec.depthwise_taps * spec.int8_rate
     return sum(conv.macs / (depthwise_peak if conv.depthwise else peak) for conv in subgraph.convs)
 
 
+def vector_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
+    """Lane cycles of the vector unit; 0 for convolutions."""
+    op = subgraph.ops[0]
+    if isinstance(op, CuboidAttention):
+        return cuboid_vector_cycles(op, spec)
+    if subgraph.convs:
+        return 0.0
+    outputs = sum(prod(op.output) for op in subgraph.ops)
+    return outputs * (1.0 if isinstance(op, Pool2d | Add) else vector_reads(op, spec)) / spec.vector_lanes
+
+
 def compute_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     """Cycles of the busiest of array, output stage and vector unit."""
-    outputs = sum(prod(op.output) for op in subgraph.ops)
-    if not subgraph.convs:
-        op = subgraph.ops[0]
-        return outputs * (1.0 if isinstance(op, Pool2d | Add) else vector_reads(op, spec)) / spec.vector_lanes
-    return max(array_bound(subgraph, spec), outputs / spec.output_elements_per_cycle)
+    outputs = sum(prod(op.output) for op in subgraph.ops) if subgraph.convs else 0
+    return max(array_bound(subgraph, spec), vector_bound(subgraph, spec), outputs / spec.output_elements_per_cycle)
 
 
 def input_bytes(subgraph: Subgraph) -> int:

@@ -173,6 +173,33 @@ class Builder:
         self._publish(ring)
         self.emit(Unit.DMA_OUT, Opcode.STORE, **{**_UNCLIPPED, **fields, "sram_addr": slot})
 
+    def stores(self) -> None:
+        """Says that the step has stores that were emitted without `store`."""
+        self._stores = True
+
+    # --- flows -------------------------------------------------------------------------------
+
+    def flow(self, producer: Unit, consumer: Unit, depth: int) -> Ring:
+        """`depth` counted slots between two units whose loops differ, so that each call of `acquire` (wait for a
+        free slot), `publish` (it is full), `receive` (wait for a full one) and `release` (it is free) is explicit.
+
+        All of a flow must be acquired, published, received and released equally often within the step."""
+        ring = Ring(0, 0, depth, producer, consumer)
+        self._open(ring, reused=True)
+        return ring
+
+    def acquire(self, ring: Ring) -> None:
+        self.emit(ring.producer, Opcode.WAIT, semaphore=ring.free, count=1)
+
+    def publish(self, ring: Ring) -> None:
+        self.emit(ring.producer, Opcode.SIGNAL, semaphore=ring.full, count=1)
+
+    def receive(self, ring: Ring) -> None:
+        self.emit(ring.consumer, Opcode.WAIT, semaphore=ring.full, count=1)
+
+    def release(self, ring: Ring) -> None:
+        self.emit(ring.consumer, Opcode.SIGNAL, semaphore=ring.free, count=1)
+
     def emit(self, unit: Unit, opcode: Opcode, **fields: Value | int) -> None:
         """Appends one instruction; every field of the opcode must be given, save element types: these are INT8."""
         values: list[int] = []

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..common.errors import InputError, UnsupportedError
 from .cuboid_geometry import Cuboids, Triple, nearest_index, relative_position_index
+from .cuboid_parameters import CuboidParameters, Floats, GlobalParameters, LayerNorm, Projection
 
 _MASKED = -1e18
 
@@ -235,3 +237,64 @@ def _masked_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
 def _merge(heads: Tensor) -> Tensor:
     """(B, heads, N, M, d) → (B, N, M, heads × d)."""
     return heads.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def parameters_of(layer: CuboidSelfAttention, shape: Triple) -> CuboidParameters:
+    """The layer's matrices for tensors of this (T, H, W).
+
+    Raises:
+        UnsupportedError: the layer masks global queries as published, which depends on more than its matrices.
+    """
+    cuboids = layer.cuboids(shape)
+    odd_mask = layer.use_global_vector and cuboids.padding == "ignore" and cuboids.is_padded
+    if odd_mask and layer.official_global_mask:
+        raise UnsupportedError(
+            "global queries with padding 'ignore' are masked in raster order", hint="set official_global_mask=False"
+        )
+    q, k, v = _split(layer.qkv, 3)
+    return CuboidParameters(
+        cuboids=cuboids,
+        heads=layer.num_heads,
+        scale=layer.scale,
+        norm=_norm(layer.norm),
+        query=q,
+        key=k,
+        value=v,
+        bias=_array(layer._bias(cuboids)[:, 0]) if layer.use_relative_pos else None,
+        out=_out(layer.proj),
+        globals=_global_parameters(layer, (q, k, v)) if layer.use_global_vector else None,
+    )
+
+
+def _global_parameters(layer: CuboidSelfAttention, qkv: tuple[Projection, Projection, Projection]) -> GlobalParameters:
+    norm, out = _norm(layer.global_vec_norm), _out(layer.global_proj)
+    if not layer.separate_global_qkv:
+        query, key, value = _split(layer.global_qkv, 3)
+        own = (query, key, value) if layer.use_global_self_attn else None
+        return GlobalParameters(norm, qkv[0], key, value, query, qkv[1], qkv[2], own, out)
+    (l2g_q,), (l2g_k, l2g_v) = _split(layer.l2g_q_net, 1), _split(layer.l2g_global_kv_net, 2)
+    (query,), (key,), (value,) = (_split(n, 1) for n in (layer.g2l_global_q_net, layer.g2l_k_net, layer.g2l_v_net))
+    own = None
+    if layer.use_global_self_attn:
+        own_q, own_k, own_v = _split(layer.g2g_global_qkv_net, 3)
+        own = (own_q, own_k, own_v)
+    return GlobalParameters(norm, l2g_q, l2g_k, l2g_v, query, key, value, own, out)
+
+
+def _split(linear: nn.Linear, parts: int) -> tuple[Projection, ...]:
+    weight = _array(linear.weight)
+    bias = np.zeros(len(weight)) if linear.bias is None else _array(linear.bias)
+    pairs = zip(np.split(weight, parts), np.split(bias, parts), strict=True)
+    return tuple(Projection(*pair) for pair in pairs)
+
+
+def _out(proj: nn.Module) -> Projection | None:
+    return _split(proj, 1)[0] if isinstance(proj, nn.Linear) else None
+
+
+def _norm(norm: nn.LayerNorm) -> LayerNorm:
+    return LayerNorm(_array(norm.weight), _array(norm.bias), norm.eps)
+
+
+def _array(tensor: Tensor) -> Floats:
+    return tensor.detach().cpu().double().numpy()

@@ -145,6 +145,7 @@ class Operands:
     epsilon: int = 0
     buffers: Mapping[str, int] = field(default_factory=dict)
     fences: Mapping[str, Fence] = field(default_factory=dict)
+    epsilon: int = 0
 
 
 class Kernel(Protocol):

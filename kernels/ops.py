@@ -10,6 +10,7 @@ from math import prod
 from typing import TypeAlias
 
 from ..common.errors import UnsupportedError
+from .cuboid_op import CuboidAttention
 from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -109,7 +110,7 @@ class Requantise:
         return 0
 
 
-Op: TypeAlias = Conv2d | Pool2d | Add | Requantise | Table | Mul | Softmax | Norm | Reduce | Resize
+Op: TypeAlias = Conv2d | Pool2d | Add | Requantise | Table | Mul | Softmax | Norm | Reduce | Resize | CuboidAttention
 
 
 def _check_window(op: Conv2d | Pool2d) -> None:

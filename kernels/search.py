@@ -17,6 +17,7 @@ kernels: Registry[Kernel] = Registry("kernel")
 def _register() -> None:
     from .chain import ChainKernel
     from .conv import ConvKernel
+    from .cuboid import CuboidKernel
     from .vector import VectorKernel
 
     conv, chain, vector = ConvKernel(), ChainKernel(), VectorKernel()
@@ -24,6 +25,7 @@ def _register() -> None:
         kernels.add(kind, conv)
     for kind in (Kind.FUSED_BOTTLENECK, Kind.INVERTED_BOTTLENECK):
         kernels.add(kind, chain)
+    kernels.add(Kind.CUBOID_ATTENTION, CuboidKernel())
     for kind in VECTOR_KINDS:
         kernels.add(kind, vector)
 

@@ -8,16 +8,24 @@ from typing import Any
 
 from ..common.errors import ConfigError, UnsupportedError
 from ..common.files import stable_hash
+from .cuboid_op import CuboidAttention
 from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
 from .ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 
 
 class Memory(StrEnum):
-    """Where a tensor lives. HOST is DRAM in the host's channel-major order, DRAM in the engine's own order."""
+    """Where a tensor lives. HOST is DRAM in the host's channel-major order, DRAM in the engine's own order; TOKENS is
+    DRAM that the host shares in the engine's order, as it does for tensors whose channels come last."""
 
     SRAM = "sram"
     DRAM = "dram"
     HOST = "host"
+    TOKENS = "tokens"
+
+    @property
+    def is_shared(self) -> bool:
+        """True for what the host writes or reads."""
+        return self in (Memory.HOST, Memory.TOKENS)
 
 
 class Kind(StrEnum):
@@ -37,6 +45,7 @@ class Kind(StrEnum):
     NORM = "norm"
     REDUCE = "reduce"
     RESIZE = "resize"
+    CUBOID_ATTENTION = "cuboid_attention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Subgraph:
             if first.depthwise:
                 return Kind.DEPTHWISE
             return Kind.LINEAR if first.input[:2] == first.output[:2] == (1, 1) else Kind.CONV2D
-        return _VECTOR_KINDS[type(first)]
+        return Kind.CUBOID_ATTENTION if isinstance(first, CuboidAttention) else _VECTOR_KINDS[type(first)]
 
     @property
     def second_shape(self) -> Shape:
@@ -104,7 +113,7 @@ _VECTOR_KINDS: dict[type, Kind] = {
     Softmax: Kind.SOFTMAX, Norm: Kind.NORM, Reduce: Kind.REDUCE, Resize: Kind.RESIZE,
 }  # fmt: skip
 VECTOR_KINDS = tuple(_VECTOR_KINDS.values())
-_OPS: dict[str, type[Op]] = {kind.__name__: kind for kind in (Conv2d, *_VECTOR_KINDS)}
+_OPS: dict[str, type[Op]] = {kind.__name__: kind for kind in (Conv2d, CuboidAttention, *_VECTOR_KINDS)}
 
 
 def subgraph_from_dict(value: dict[str, Any]) -> Subgraph:

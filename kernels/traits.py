@@ -8,6 +8,7 @@ from ..common.errors import UnsupportedError
 from ..targets.cost import Work, passes, pool_work, resize_reads, vector_work
 from ..targets.isa import Opcode
 from ..targets.spec import EngineSpec
+from .cuboid_op import CuboidAttention
 from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
 from .ops import Add, Op, Pool2d, Requantise
 
@@ -60,7 +61,7 @@ def vector_op_work(op: Op, spec: EngineSpec, extent: tuple[int, int, int]) -> Wo
 
 
 def constant_bytes(op: Op) -> int:
-    """Bytes of the tables or records that a vector operator keeps in SRAM while it runs."""
+    """Bytes of the tables or records that any operator but a convolution keeps in SRAM while it runs."""
     match op:
         case Table():
             return TABLE_BYTES
@@ -68,6 +69,8 @@ def constant_bytes(op: Op) -> int:
             return SOFTMAX_TABLE_BYTES
         case Norm():
             return NORM_RECORD_BYTES * op.output[2]
+        case CuboidAttention():
+            return op.constant_bytes
         case _:
             return 0
 

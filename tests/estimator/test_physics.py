@@ -13,7 +13,7 @@ from lanefit.estimator.probes import probes
 from lanefit.estimator.runner import EngineRunner, candidate
 from lanefit.estimator.traffic import traffic
 from lanefit.export.lower import compile_subgraph
-from lanefit.kernels.subgraph import Memory
+from lanefit.kernels.subgraph import Kind, Memory
 from lanefit.targets.spec import EngineSpec, load_spec
 from lanefit.targets.timing import simulate
 
@@ -93,4 +93,5 @@ def test_probes_cover_every_kind_with_and_without_a_store() -> None:
         found = probes(load_spec(target), per_kind=6, seed=0)
         assert found == probes(load_spec(target), per_kind=6, seed=0)
         kinds = {(w.subgraph.kind, w.subgraph.output is Memory.SRAM) for w in found}
-        assert kinds == {(kind, resident) for kind in KINDS for resident in (True, False)}
+        stored = {(Kind.CUBOID_ATTENTION, True)}  # that one always stores
+        assert kinds == {(kind, resident) for kind in KINDS for resident in (True, False)} - stored

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanefit.common.errors import InputError, UnsupportedError
-from lanefit.kernels.cuboid_definition import CuboidSelfAttention, decompose, recompose
+from lanefit.kernels.cuboid_definition import CuboidSelfAttention, decompose, parameters_of, recompose
 from lanefit.kernels.cuboid_geometry import Axis, Cuboids
+from lanefit.kernels.cuboid_parameters import attention
 
 _TOLERANCE = 2e-5  # ten times the distance of the published float32 results from float64
 _ROOT = Path(os.environ.get("LANEFIT_REFERENCE", Path(__file__).parents[3] / "shared" / "golden")) / "earthformer"
@@ -132,3 +133,30 @@ def test_impossible_layers_are_refused() -> None:
         Cuboids.of((2, 2, 2), (2, 2, 2), (0, 0, 0), ("l", "l", "l"), "wrap")
     with pytest.raises(InputError, match="without global vectors"):
         CuboidSelfAttention(8, 2)(torch.zeros(1, 2, 2, 2, 8), torch.zeros(1, 1, 8))
+
+
+_LAYERS = {
+    "axial": {"cuboid_size": (4, 1, 1), "padding_type": "zeros"},
+    "shifted-padded": {"cuboid_size": (2, 3, 2), "shift_size": (1, 1, 1), "padding_type": "ignore"},
+    "dilated-no-projection": {"cuboid_size": (2, 2, 1), "strategy": ("d", "d", "l"), "use_final_proj": False},
+    "global-shared": {"cuboid_size": (4, 1, 1), "use_global_vector": True, "use_global_self_attn": True},
+    "global-separate": {"cuboid_size": (2, 2, 2), "use_global_vector": True, "separate_global_qkv": True,
+                        "global_dim_ratio": 2, "use_global_self_attn": True, "official_global_mask": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", _LAYERS.values(), ids=_LAYERS)
+def test_the_matrices_alone_give_the_layers_result(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = CuboidSelfAttention(8, 2, qkv_bias=True, qk_scale=0.4, **options).double()
+    x = torch.randn(1, 4, 4, 3, 8, dtype=torch.float64)
+    g = torch.randn(1, 3, 8 * options.get("global_dim_ratio", 1), dtype=torch.float64)
+    inputs = (x, g) if layer.use_global_vector else (x,)
+    with torch.no_grad():
+        expected = layer(*inputs)
+    found = attention(parameters_of(layer, (4, 4, 3)), *(value[0].numpy() for value in inputs))
+    local, updated = expected if isinstance(expected, tuple) else (expected, None)
+    np.testing.assert_allclose(found.output, local[0].numpy(), atol=1e-10)
+    if updated is not None:
+        assert found.global_output is not None
+        np.testing.assert_allclose(found.global_output, updated[0].numpy(), atol=1e-10)

@@ -1,0 +1,177 @@
+"""The cuboid-attention kernel: tiles of whole cuboids, everything between LOAD and STORE in SRAM.
+
+A tile is gathered by descriptors, normalised, projected to queries, keys and values, multiplied to scores, put
+through the softmax, multiplied with the values, projected, and scattered back (`cuboid_emit.py`). The tensor is
+never permuted in DRAM. Space: cuboids per tile. All constants stay in SRAM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..common.errors import UnsupportedError
+from ..targets.cost import Elements, Work, conv_work, dma_work, matmul_work, passes, vector_work
+from ..targets.isa import DType, Opcode, Unit
+from ..targets.spec import EngineSpec
+from .builder import Builder
+from .cuboid_emit import LOGIT_BYTES, emit_cuboids
+from .cuboid_op import CuboidAttention
+from .cuboid_tiles import Box, boxes
+from .kernel import Buffer, Estimate, Operands, Role, Tiling, pipelined, splits
+from .subgraph import Memory, Subgraph
+
+_SYNC_CYCLES = 2  # WAIT and SIGNAL around an instruction
+_INT16_LOGITS = Elements(out=DType.INT16)
+_INT16_SHARES = Elements(DType.INT16, DType.INT8, DType.INT8)
+_SOFTMAX = Elements(DType.INT16, DType.INT8, DType.INT16)
+
+
+@dataclass(frozen=True, slots=True)
+class TileWork:
+    """Cycles of the units on one tile of a box, issue included; DMA by direction."""
+
+    array: float
+    vector: float
+    load: float
+    store: float
+
+
+class CuboidKernel:
+    """Space: cuboids per tile, as many as divide each box of equal cuboids. Both maps stream through SRAM."""
+
+    unit = Unit.ARRAY
+    units = frozenset({Unit.ARRAY, Unit.VECTOR})
+
+    def space(self, subgraph: Subgraph, spec: EngineSpec) -> Sequence[Tiling]:
+        op = cuboid_op(subgraph)
+        if Memory.SRAM in (subgraph.input, subgraph.output):
+            raise UnsupportedError(
+                "cuboid attention gathers from DRAM and scatters to DRAM", hint="keep its maps there"
+            )
+        found: dict[int, Tiling] = {}
+        for size in splits(min(op.cuboids.count, op.output[0])):
+            largest = max(box.cuboids_per_tile for box in boxes(op.cuboids, size))
+            found.setdefault(largest, Tiling(largest, op.output[2]))
+        return list(found.values())
+
+    def buffers(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> tuple[Buffer, ...]:
+        op = cuboid_op(subgraph)
+        tiles = boxes(op.cuboids, tiling.rows)
+        cuboids = max(box.cuboids_per_tile for box in tiles)
+        depth = min(2, sum(box.tile_count for box in tiles))
+        tokens = cuboids * op.cuboids.volume
+        logits = tokens * op.heads * op.cuboids.volume * LOGIT_BYTES
+        found = [
+            Buffer("constants", Role.WEIGHTS, op.constant_bytes),
+            Buffer("input", Role.INCOMING, tokens * op.channels, depth),
+            Buffer("y", Role.ROLLING, tokens * op.channels, depth),
+            Buffer("qkv", Role.ROLLING, tokens * op.token_channels, depth),
+            Buffer("s", Role.ROLLING, logits),
+            Buffer("p", Role.ROLLING, logits, depth),
+            Buffer("output", Role.OUTGOING, tokens * op.channels, depth),
+        ]
+        if op.projected:
+            found.append(Buffer("o", Role.ROLLING, tokens * op.channels))
+        return tuple(found)
+
+    def estimate(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> Estimate:
+        op = cuboid_op(subgraph)
+        compute = moved = 0.0
+        tiles = [(box, tile_work(op, box, subgraph, spec)) for box in boxes(op.cuboids, tiling.rows)]
+        for box, work in tiles:  # the units start and end each box one after the other
+            steady, ends = max(work.array, work.vector), min(work.array, work.vector)
+            compute += box.tile_count * steady + ends
+            moved += box.tile_count * (work.load + work.store)
+        constants = dma_work(spec, 1, op.constant_bytes, 1).cycles + spec.issue_cycles
+        first, last = tiles[0][1], tiles[-1][1]
+        return pipelined(
+            spec, compute, constants + moved, first=constants + first.load, last=last.array, tail=last.store
+        )
+
+    def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
+        op = cuboid_op(subgraph)
+        buffers = self.buffers(subgraph, builder.spec, tiling)
+        emit_cuboids(builder, op, boxes(op.cuboids, tiling.rows), buffers, operands)
+
+
+def cuboid_op(subgraph: Subgraph) -> CuboidAttention:
+    (op,) = subgraph.ops
+    assert isinstance(op, CuboidAttention)
+    return op
+
+
+def cuboid_vector_cycles(op: CuboidAttention, spec: EngineSpec) -> float:
+    """Lane cycles of the normalisation of every token and of the softmax over every row of logits, 16 bits wide."""
+    shares = op.tokens * op.heads * op.cuboids.volume
+    norm = vector_work(spec, op.size[0] * op.size[1] * op.size[2] * op.channels, passes(spec, Opcode.NORM)).vector
+    return norm + vector_work(spec, shares, passes(spec, Opcode.SOFTMAX), _SOFTMAX).vector
+
+
+def cuboid_work(op: CuboidAttention, spec: EngineSpec) -> Work:
+    """Work of each resource if every product were one instruction over all cuboids."""
+    parts = [*_array_works(op, op.cuboids.count, spec), *_vector_works(op, op.cuboids.count, spec)]
+    return Work(*(sum(getattr(part, name) for part in parts) for name in ("array", "output", "vector", "sram")))
+
+
+def tile_work(op: CuboidAttention, box: Box, subgraph: Subgraph, spec: EngineSpec) -> TileWork:
+    """What one tile of `box` costs each unit."""
+    count = box.cuboids_per_tile
+    array, vector = _array_works(op, count, spec), _vector_works(op, count, spec)
+    fills = sum(len(run.padding) for run in box.runs)
+    return TileWork(
+        sum(work.cycles + spec.issue_cycles for work in array) + _SYNC_CYCLES * len(array),
+        sum(work.cycles + spec.issue_cycles for work in vector) + fills * spec.issue_cycles + 2 * _SYNC_CYCLES,
+        _move_cycles(op, box, subgraph.input, spec),
+        _move_cycles(op, box, subgraph.output, spec),
+    )
+
+
+def _array_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> list[Work]:
+    """Projection to queries, keys and values; queries × keys; shares × values; projection."""
+    volume, groups = op.cuboids.volume, cuboids * op.heads
+    dense = [op.token_channels, *([op.channels] if op.projected else [])]
+    found = [
+        conv_work(spec, cuboids, volume, outputs, op.channels, 1, 1, depthwise=False, residual=False)
+        for outputs in dense
+    ]
+    depth, biased = op.head_channels, op.score_tables > 0
+    found.append(matmul_work(spec, groups, volume, volume, depth, bias=biased, elements=_INT16_LOGITS))
+    found.append(matmul_work(spec, groups, volume, depth, volume, bias=False, elements=_INT16_SHARES))
+    return found
+
+
+def _vector_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> list[Work]:
+    volume = op.cuboids.volume
+    return [
+        vector_work(spec, cuboids * volume * op.channels, passes(spec, Opcode.NORM)),
+        vector_work(spec, cuboids * op.heads * volume * volume, passes(spec, Opcode.SOFTMAX), _SOFTMAX),
+    ]
+
+
+def _move_cycles(op: CuboidAttention, box: Box, memory: Memory, spec: EngineSpec) -> float:
+    """Gathering or scattering one tile: runs of the tokens that lie side by side, or single bytes in host order."""
+    total = 0.0
+    pieces = [1, 1, 1]
+    for axis, run in enumerate(box.runs):
+        pieces[axis] = len(run.pieces)
+    tokens = box.cuboids_per_tile
+    for run in box.runs:
+        tokens *= sum(piece.count for piece in run.pieces)
+    descriptors = pieces[0] * pieces[1] * pieces[2]
+    if memory is Memory.HOST and op.channels > 1:
+        work = dma_work(spec, tokens * op.channels, 1, tokens * op.channels)
+    else:
+        run = _contiguous(op, box)
+        work = dma_work(spec, max(1, tokens // run), run * op.channels, max(1, tokens // run))
+    total += work.cycles + descriptors * spec.issue_cycles
+    return total
+
+
+def _contiguous(op: CuboidAttention, box: Box) -> int:
+    """Tokens of a tile that lie one after the other in DRAM and in SRAM."""
+    (piece, *others) = box.runs[2].pieces
+    if others or piece.stride > 1 or (piece.count == 1 and box.tile[2] > 1 and box.runs[2].step > 1):
+        return 1
+    whole = piece.count == op.cuboids.cuboid[2] and box.runs[2].step == piece.count
+    return piece.count * (box.tile[2] if whole and op.cuboids.cuboid[:2] == (1, 1) else 1)

@@ -1,0 +1,135 @@
+"""Cuboid attention as a shape-level operator, and the sections of its constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ..common.errors import UnsupportedError
+from ..targets.cost import ceil_div
+from ..targets.isa import RECORD_HEADER_BYTES
+from .cuboid_geometry import Cuboids, Triple
+from .cuboid_tiles import box_mask, boxes
+
+_ALIGNMENT_BYTES = 64
+_NORM_RECORD_BYTES = 12
+_EXPONENTIAL_BYTES = 1024  # two tables of 256 int16
+
+
+@dataclass(frozen=True, slots=True)
+class CuboidAttention:
+    """Cuboid self-attention of a (T, H, W, C) tensor, held as a map of T·H rows and W columns.
+
+    `biased`: a bias is added to the logits; `projected`: there is a projection after the heads.
+    """
+
+    size: Triple
+    channels: int
+    heads: int
+    cuboid: Triple
+    shift: Triple = (0, 0, 0)
+    strategy: tuple[str, str, str] = ("l", "l", "l")
+    padding: str = "zeros"
+    biased: bool = True
+    projected: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("size", "cuboid", "shift", "strategy"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.padding == "nearest":
+            raise UnsupportedError("padding 'nearest' moves every token and is not run by the engine")
+        if self.heads < 1 or self.channels % self.heads:
+            raise UnsupportedError(f"{self.heads} heads do not divide {self.channels} channels")
+        if self.cuboids.volume > 2**16:
+            raise UnsupportedError(f"a softmax over {self.cuboids.volume} tokens exceeds 65536 elements")
+
+    @property
+    def cuboids(self) -> Cuboids:
+        return _cuboids(self.size, self.cuboid, self.shift, self.strategy, self.padding)
+
+    @property
+    def input(self) -> Triple:
+        return (self.size[0] * self.size[1], self.size[2], self.channels)
+
+    @property
+    def output(self) -> Triple:
+        return self.input
+
+    @property
+    def head_channels(self) -> int:
+        return self.channels // self.heads
+
+    @property
+    def token_channels(self) -> int:
+        """Channels that every token is projected to: query, key and value."""
+        return 3 * self.channels
+
+    @property
+    def tokens(self) -> int:
+        """Tokens with padding."""
+        return self.cuboids.count * self.cuboids.volume
+
+    @property
+    def macs(self) -> int:
+        """Projections and both products, padding included."""
+        return self.int8_macs + self.int8x16_macs
+
+    @property
+    def int8_macs(self) -> int:
+        """Those of projections and of queries × keys."""
+        dense = self.channels * (self.token_channels + (self.channels if self.projected else 0))
+        return self.tokens * (dense + self.cuboids.volume * self.channels)
+
+    @property
+    def int8x16_macs(self) -> int:
+        """Those of shares × values, with shares of 16 bits."""
+        return self.tokens * self.cuboids.volume * self.channels
+
+    @property
+    def record_pitch(self) -> int:
+        """Bytes of the weight record of one output of a projection."""
+        return 4 * ceil_div(RECORD_HEADER_BYTES + self.channels, 4)
+
+    @property
+    def score_tables(self) -> int:
+        """Different addends of the logits: one for each mask that occurs, or none."""
+        return len(score_masks(self)) if self.biased or not self.cuboids.mask.all() else 0
+
+    def sections(self) -> dict[str, tuple[int, int]]:
+        """Offset and bytes of each part of the constants, and "end" for the total."""
+        volume = self.cuboids.volume
+        sizes = {
+            "token": self.record_pitch * self.token_channels,
+            "norm": _NORM_RECORD_BYTES * self.channels,
+            "exponential": _EXPONENTIAL_BYTES,
+            "scores": 4 * self.score_tables * self.heads * volume * volume,
+            "out": self.record_pitch * self.channels if self.projected else 0,
+        }
+        found: dict[str, tuple[int, int]] = {}
+        end = 0
+        for name, size in sizes.items():
+            found[name] = (end, size)
+            end += _ALIGNMENT_BYTES * ceil_div(size, _ALIGNMENT_BYTES)
+        return found | {"end": (end, 0)}
+
+    @property
+    def constant_bytes(self) -> int:
+        return self.sections()["end"][0]
+
+
+@lru_cache(maxsize=4096)
+def _cuboids(size: Triple, cuboid: Triple, shift: Triple, strategy: tuple[str, str, str], padding: str) -> Cuboids:
+    return Cuboids.of(size, cuboid, shift, strategy, padding)
+
+
+@lru_cache(maxsize=4096)
+def score_masks(op: CuboidAttention) -> tuple[bytes, ...]:
+    """The different masks of an operator's boxes as raw (volume, volume) booleans, in order of appearance."""
+    return tuple(dict.fromkeys(box_mask(op.cuboids, box).tobytes() for box in boxes(op.cuboids, 1)))
+
+
+def score_table(op: CuboidAttention, first_cuboid: int) -> int:
+    """Which of `score_masks` applies to a cuboid."""
+    return score_masks(op).index(np.ascontiguousarray(op.cuboids.mask[first_cuboid]).tobytes())
