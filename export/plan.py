@@ -161,7 +161,8 @@ class _Planner:
         largest = max(here, key=lambda name: (held_map_bytes(self.graph, name), name))
         host = largest in (*self.graph.inputs, *self.graph.outputs)
         moved = (name for name in where if self.graph.root(name) == largest)
-        return _Maps({**where, **dict.fromkeys(moved, Memory.HOST if host else Memory.DRAM)})
+        shared = Memory.TOKENS if self.graph.tensors[largest].channels_last else Memory.HOST
+        return _Maps({**where, **dict.fromkeys(moved, shared if host else Memory.DRAM)})
 
     def _live(self, maps: _Maps) -> list[int]:
         return live_bytes(*self._layout(maps), steps=len(self.groups))
