@@ -11,6 +11,7 @@ import numpy as np
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
 from ..kernels.function_ops import Mul, Norm, Reduce, Resize
+from ..kernels.movement_ops import TransposedConv2d
 from ..kernels.ops import Conv2d, Pool2d
 from ..kernels.reference import Map
 from ..targets.emulator import Emulator
@@ -33,6 +34,7 @@ _ATTEMPTS = 50
 _RUNS = 2
 _BRANCHING = 0.15
 _FUNCTIONS = 0.25
+_MOVING = 0.2
 _KINDS = tuple(kind for kind in FUNCTIONS if kind not in BEYOND_TOSA)
 
 
@@ -57,7 +59,7 @@ def operator_name(node: Node) -> str:
     """Name of a node's operator in reports: the class, and the variant where there are several."""
     op, name = node.op, type(node.op).__name__
     match op:
-        case Conv2d(depthwise=True):
+        case Conv2d(depthwise=True) | TransposedConv2d(depthwise=True):
             return f"{name} depthwise"
         case Pool2d():
             return f"{name} {'maximum' if op.maximum else 'average'}"
@@ -92,7 +94,7 @@ def random_case(rng: np.random.Generator, kind: str, presets: Sequence[EngineSpe
 def _random_graph(rng: np.random.Generator) -> Graph:
     """Mostly short graphs; some are long enough for cascades and for maps that wait in DRAM."""
     most = int(rng.choice([6, 6, 6, 14]))
-    return random_graph(rng, max_ops=most, branching=_BRANCHING, functions=_FUNCTIONS, kinds=_KINDS)
+    return random_graph(rng, max_ops=most, branching=_BRANCHING, functions=_FUNCTIONS, moving=_MOVING, kinds=_KINDS)
 
 
 def device_outputs(case: Case, seed: int = 0) -> dict[str, Map]:

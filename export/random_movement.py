@@ -16,10 +16,13 @@ MOVES = ("concat", "slice", "pad", "transpose", "blocks", "transposed", "dense",
 _MOST_ELEMENTS = 60_000
 
 
-def move(build: GraphBuilder, current: str) -> str:
-    """One or a few nodes that move elements of `current`; returns the newest map."""
+def move(build: GraphBuilder, current: str, kind: str = "") -> str:
+    """One or a few nodes that move elements of `current`, of a kind in `MOVES`; returns the newest map.
+
+    That is `current` itself where its shape does not suit the kind.
+    """
     rng, shape = build.rng, build.tensors[current].shape
-    match rng.choice(MOVES):
+    match kind or rng.choice(MOVES):
         case "concat":
             return _concat(build, current, int(rng.integers(0, 3)))
         case "dense":  # as in DenseNet: the new channels stand beside what they were made from

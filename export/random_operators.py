@@ -1,4 +1,4 @@
-"""Random graphs of one operator each, over wide ranges; `random_graphs` favours what networks favour."""
+"""Random graphs of one operator each, or a few where elements move; `random_graphs` favours what networks favour."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..kernels.ops import Add, Conv2d, Pool2d, Requantise, Shape, Window
 from .graph import Graph
 from .random_functions import FUNCTIONS, random_function
 from .random_graphs import GraphBuilder, random_window
+from .random_movement import MOVES, move
 
 Draw = Callable[[GraphBuilder], str]
 _MOST_CHANNELS = 70
@@ -104,6 +105,21 @@ def _function(kind: str) -> Draw:
     return draw
 
 
+def _movement(kind: str) -> Draw:
+    """Drawn again where the map's shape does not suit the kind."""
+
+    def draw(build: GraphBuilder) -> str:
+        while True:
+            source = _map(build)
+            result = move(build, source, kind)
+            if result != source:
+                return result
+            for drawn in (build.nodes, build.tensors, build.constants):
+                drawn.clear()
+
+    return draw
+
+
 OPERATORS: dict[str, Draw] = {
     "conv2d": _conv2d,
     "depthwise": _depthwise,
@@ -113,5 +129,6 @@ OPERATORS: dict[str, Draw] = {
     "add": _add,
     "requantise": _requantise,
     **{kind: _function(kind) for kind in FUNCTIONS},
+    **{kind: _movement(kind) for kind in MOVES},
 }
 BEYOND_TOSA = frozenset({"layer_norm", "group_norm"})  # no sequence of integer TOSA operators has their bits

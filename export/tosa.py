@@ -20,9 +20,10 @@ import numpy as np
 
 from ..common.errors import ToolchainError, UnsupportedError
 from ..kernels.function_ops import Mul, Reduce, Resize, Softmax, Table
+from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
 from ..kernels.reference import Map
-from . import tosa_functions, tosa_operators
+from . import tosa_functions, tosa_movement, tosa_operators
 from .graph import Graph, Node
 from .tosa_writer import TosaWriter, Value, tosa_package
 
@@ -37,12 +38,20 @@ _OPERATORS: dict[type, Translate] = {
     Softmax: tosa_functions.softmax,
     Reduce: tosa_functions.reduce,
     Resize: tosa_functions.resize,
+    Concat: tosa_movement.concat,
+    Slice: tosa_movement.part,
+    Pad: tosa_movement.pad,
+    Transpose: tosa_movement.transpose,
+    DepthToSpace: tosa_movement.blocks,
+    SpaceToDepth: tosa_movement.blocks,
+    TransposedConv2d: tosa_movement.transposed_conv2d,
 }
 _VALID = "TOSA_VALID"
 
 
 def has_tosa_form(graph: Graph) -> bool:
-    return all(type(node.op) in _OPERATORS for node in graph.nodes)
+    """Whether `to_tosa` takes the graph; one with views has lost the operators that moved its maps."""
+    return not graph.views and all(type(node.op) in _OPERATORS for node in graph.nodes)
 
 
 def to_tosa(graph: Graph, *, batch: int = 1) -> bytes:
@@ -52,6 +61,8 @@ def to_tosa(graph: Graph, *, batch: int = 1) -> bytes:
         UnsupportedError: an operator has no TOSA form, or the graph has shapes but no weights.
         ToolchainError: tosa-tools is not installed.
     """
+    if graph.views:
+        raise UnsupportedError("maps inside of maps have no TOSA form", hint="write the graph before it is planned")
     writer = TosaWriter()
     values = {name: writer.input(name, (batch, *graph.tensors[name].shape), "INT8") for name in graph.inputs}
     for node in graph.nodes:

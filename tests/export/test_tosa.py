@@ -17,10 +17,11 @@ from lanefit.export.compiler import compile_graph
 from lanefit.export.equality import GRAPH, KINDS, Case, compare, random_case, suspects
 from lanefit.export.graph import ConvConstants, Graph
 from lanefit.export.importer import import_model
+from lanefit.export.movement import expand
 from lanefit.export.random_graphs import GraphBuilder, random_inputs
-from lanefit.export.random_operators import BEYOND_TOSA
+from lanefit.export.random_operators import BEYOND_TOSA, random_operator
 from lanefit.export.reference import run_graph, to_host, to_map
-from lanefit.export.tosa import run_tosa, to_tosa
+from lanefit.export.tosa import has_tosa_form, run_tosa, to_tosa
 from lanefit.kernels.ops import Conv2d, Window
 from lanefit.targets.emulator import Emulator
 from lanefit.targets.spec import load_spec, preset_names
@@ -121,6 +122,15 @@ def test_an_operator_that_tosa_lacks_is_refused_with_those_it_has() -> None:
     node = replace(graph.nodes[0], op=Mystery())  # pyright: ignore[reportArgumentType]
     with pytest.raises(UnsupportedError, match=r"Mystery has no TOSA form[\s\S]*Conv2d"):
         to_tosa(replace(graph, nodes=(node,)))
+
+
+def test_a_graph_that_was_expanded_for_planning_is_refused() -> None:
+    graph = random_operator(np.random.default_rng(0), "split")
+    assert has_tosa_form(graph)
+    expanded = expand(graph)
+    assert not has_tosa_form(expanded)
+    with pytest.raises(UnsupportedError, match="before it is planned"):
+        to_tosa(expanded)
 
 
 def test_a_rescale_beyond_int32_is_reported_in_the_words_of_the_model(capfd: pytest.CaptureFixture[str]) -> None:
