@@ -25,11 +25,8 @@ from lanefit.targets.spec import load_spec
 _ROWS, _COLS, _CHANNELS = 3, 3, 4
 _INPUT_BYTES, _OUTPUT_BYTES, _RECORDS = 512, 256, 128
 _RECORDS = 128
-_RECORD_BY_TYPE = {  # bias, multiplier and shift of a RESCALE by one; as weights or tables anything
-    DType.INT8: struct.pack("<iii", 0, 2**30, 30),
-    DType.INT16: struct.pack("<qhh", 0, 2**14, 14),
-    DType.BF16: bytes(12),
-}
+_RECORD = struct.pack("<iii", 0, 2**30, 30)  # bias, multiplier and shift of a RESCALE by one; as tables anything
+_WEIGHTS = {DType.INT16: struct.pack("<qhh", 0, 2**14, 14), DType.BF16: bytes(12)}  # records of CONV by input type
 _SRAM = {"in_addr": 0, "b_addr": 256, "out_addr": 512}  # whatever else has an address lies in the constants
 _CONSTANTS_AT = 768
 _FLOAT_ONE = 0x3F800000
@@ -60,7 +57,8 @@ def _choices(opcode: Opcode) -> list[Types]:
 
 
 def _program(unit: Unit, opcode: Opcode, types: Types) -> Program:
-    constants = _RECORD_BY_TYPE[types.get("in_type", DType.INT8)] * _RECORDS
+    own = _WEIGHTS if "weights_addr" in FIELDS[opcode] else {}
+    constants = own.get(types.get("in_type", DType.INT8), _RECORD) * _RECORDS
     data = len(constants)
     loads = [_move(Opcode.LOAD, 0, _CONSTANTS_AT, data), _move(Opcode.LOAD, data, 0, _INPUT_BYTES)]
     store = _move(Opcode.STORE, data + _INPUT_BYTES, _SRAM["out_addr"], _OUTPUT_BYTES)
