@@ -41,7 +41,7 @@ def test_latency_by_closed_form_is_near_the_cycle_model(target: str) -> None:
     spec = load_spec(target)
     work = probes(spec, per_kind=12, seed=4)
     ratios = [physics(w.subgraph, candidate(w, spec), spec).latency / _measured(w, spec).latency for w in work]
-    assert np.mean(np.abs(np.log(ratios)) < 0.25) > 0.9
+    assert np.mean(np.abs(np.log(ratios)) < 0.25) > 0.85
 
 
 def test_resident_convolutions_need_no_correction() -> None:
