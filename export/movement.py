@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from ..common.errors import UnsupportedError
 from ..kernels.movement_ops import (
     Concat,
@@ -27,7 +29,7 @@ from ..kernels.movement_ops import (
     TransposedConv2d,
 )
 from ..kernels.ops import Conv2d, Pool2d, Requantise, Shape, Window
-from .graph import Graph, Node, Tensor, View
+from .graph import ConvConstants, Graph, Node, Tensor, View
 from .phases import Phase, phase_constants, phases
 
 _WHOLE = (-128, 127)
@@ -77,6 +79,8 @@ class _Expander:
             case Pad():
                 self._pad(node, op)
             case DepthToSpace() | SpaceToDepth():
+                if isinstance(op, DepthToSpace) and op.columns_first:
+                    self._reorder(node, op)
                 self._blocks(node, op)
             case TransposedConv2d():
                 self._transposed(node, op)
@@ -172,6 +176,21 @@ class _Expander:
                 self._copy(node, f"{i}{j}", source, place, part)
         if isinstance(op, DepthToSpace):
             self._deliver(node)
+
+    def _reorder(self, node: Node, op: DepthToSpace) -> None:
+        """The convolution in front gives its channels in the other order."""
+        source = node.inputs[0]
+        maker = next((n for n in self.nodes if n.output == source), None)
+        lone = sum(1 for _ in self.graph.consumers(source)) == 1 and source not in self.graph.outputs
+        if maker is None or not isinstance(maker.op, Conv2d) or maker.op.depthwise or not lone:
+            raise UnsupportedError(
+                "channels in the order CRD behind anything but a convolution", where=f"node {node.name!r}"
+            )
+        constants = self.constants.get(maker.name)
+        if isinstance(constants, ConvConstants):
+            order = np.arange(op.input[2]).reshape(-1, op.block, op.block).transpose(1, 2, 0).reshape(-1)
+            c = constants
+            self.constants[maker.name] = ConvConstants(c.weights[order], c.bias[order], c.scales[order])
 
     def _transposed(self, node: Node, op: TransposedConv2d) -> None:
         for phase in phases(op):

@@ -20,6 +20,7 @@ from .onnx_model import (
     QUANTISE,
     GraphIndex,
     QuantParams,
+    attribute,
     check_model,
     copy_of,
     live_nodes,
@@ -255,8 +256,33 @@ def _of_type(edit: _Edit, op_type: str) -> Iterator[tuple[NodeProto, QuantParams
             yield node, params
 
 
+def _without_splits(model: ModelProto) -> ModelProto:
+    """A split is one slice for each of its results."""
+    edit = _Edit(model)
+    splits = [node for node in edit.index.nodes if node.op_type == "Split"]
+    for node in splits:
+        shape = edit.index.shape(node.input[0])
+        axis = attribute(node, "axis", 0) % len(shape)
+        begin = 0
+        for number, output in enumerate(name for name in node.output if name):
+            end = begin + edit.index.shape(output)[axis]
+            bounds = [
+                edit.constant(f"{node.name}.{n}{number}", np.array([v]))
+                for n, v in zip("abc", (begin, end, axis), strict=True)
+            ]
+            edit.model.graph.node.append(
+                helper.make_node("Slice", [node.input[0], *bounds], [output], name=edit.fresh(f"{node.name}.{number}"))
+            )
+            begin = end
+    kept = [node for node in edit.model.graph.node if node.op_type != "Split"]
+    del edit.model.graph.node[:]
+    edit.model.graph.node.extend(kept)
+    return edit.model
+
+
 _REWRITES: tuple[Callable[[ModelProto], ModelProto], ...] = (
     _without_identities,
+    _without_splits,
     _folded_weights,
     _signed_weights,
     _signed_activations,

@@ -198,7 +198,7 @@ def _quantised(module: nn.Module | None, real: ModelProto, given: Sequence[NDArr
 
 def _blamed(where: str, imported: Imported) -> list[str]:
     """ONNX operators behind the nodes that a compiler error names as "node 'a+b'", the name in Python's quotes."""
-    graphs = [graph for region in imported.regions for graph in (region.graph, *expansions(region.graph))]
+    graphs = [graph for region in imported.regions for graph in (region.graph, *_expanded(region.graph))]
     sources = {node.name: node.source[0] for graph in graphs for node in graph.nodes}
     if not where.startswith("node "):
         return []
@@ -207,6 +207,14 @@ def _blamed(where: str, imported: Imported) -> list[str]:
     except (SyntaxError, ValueError):
         return []
     return sorted({sources[name] for name in _names_in(label, sources)})
+
+
+def _expanded(graph: Graph) -> list[Graph]:
+    """The forms in which the compiler may have met the graph; none if it is what cannot be expanded."""
+    try:
+        return list(expansions(graph))
+    except UnsupportedError:
+        return []
 
 
 def _names_in(label: str, known: Collection[str]) -> set[str]:

@@ -12,6 +12,7 @@ from ..common.errors import UnsupportedError
 from .onnx_model import DEQUANTISE, QUANTISE, attribute
 from .sites import LINEAR, Site, clip_bounds, map_shape, stored_quantisation
 from .translate import translate
+from .translate_movement import MOVEMENTS
 
 Where: TypeAlias = Literal["engine", "cpu"]
 Rule: TypeAlias = Callable[[Site], str | None]
@@ -110,7 +111,7 @@ def weight_scales(site: Site) -> str | None:
     """Weights have one scale, or one for each output channel."""
     assert site.weights is not None
     params, values = site.weights.params, site.weights.values
-    transposed = site.node.op_type == "MatMul" or (
+    transposed = site.node.op_type in ("MatMul", "ConvTranspose") or (
         site.node.op_type == "Gemm" and not attribute(site.node, "transB", 0)
     )
     axis = 1 if transposed else 0
@@ -148,6 +149,14 @@ def groups(site: Site) -> str | None:
     outputs, inputs = site.weights.values.shape[:2]
     fits = inputs * count == channels and (count == 1 or count == channels == outputs)
     return None if fits else f"{count} groups of {inputs} inputs, {channels} to {outputs} channels"
+
+
+def transposed_groups(site: Site) -> str | None:
+    """A transposed convolution is dense, or depthwise with as many groups as input and output channels."""
+    count = attribute(site.node, "group", 1)
+    assert site.weights is not None
+    inputs, outputs = site.weights.values.shape[:2]
+    return None if count == 1 or (count == inputs and outputs == 1) else f"{count} groups, {inputs} channels"
 
 
 def plain_linear(site: Site) -> str | None:
@@ -190,6 +199,11 @@ def single_result(site: Site) -> str | None:
     return None if sum(map(bool, site.node.output)) == 1 else str(site.node.output[1])
 
 
+def moved_whole(site: Site) -> str | None:
+    """Maps are joined, cut by constants, padded with zeros, transposed, or blocks of positions turned into channels."""
+    return kernel_limits(site)
+
+
 def kernel_limits(site: Site) -> str | None:
     """Windows, scales and sums lie inside of what the kernels and int32 accumulators can express."""
     try:
@@ -203,6 +217,8 @@ _QUANTISED: tuple[Rule, ...] = (quantised_input, quantised_output, map_shapes)
 _WEIGHTED: tuple[Rule, ...] = (constant_weights, *_QUANTISED, weight_zero_point, weight_scales, constant_bias)
 _OPERATORS: dict[str, tuple[Rule, ...]] = {
     "Conv": (*_WEIGHTED, dilation, groups, kernel_limits),
+    "ConvTranspose": (*_WEIGHTED, dilation, transposed_groups, kernel_limits),
+    **{name: (*_QUANTISED, moved_whole) for name in sorted(MOVEMENTS)},
     **{name: (*_WEIGHTED, plain_linear, kernel_limits) for name in sorted(LINEAR)},
     "Add": (*_QUANTISED, same_shapes, kernel_limits),
     "MaxPool": (single_result, *_QUANTISED, dilation, kernel_limits),

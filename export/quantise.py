@@ -17,10 +17,12 @@ from onnx import ModelProto
 from ..common.errors import ModelError
 from .onnx_export import quiet
 from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, check_model, copy_of, live_nodes
+from .shared_scales import with_shared_scales
 
 QUANTISED_OPERATORS = (
     "Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean",
     "Flatten", "Reshape", "Squeeze", "Unsqueeze",
+    "ConvTranspose", "Concat", "Slice", "Split", "Pad", "Transpose", "DepthToSpace", "SpaceToDepth",
 )  # fmt: skip
 Calibration = Iterable[NDArray[np.float32]]
 
@@ -47,7 +49,7 @@ def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
     if not is_quantised(result):
         hint = f"the engine's operators are {', '.join(QUANTISED_OPERATORS)}"
         raise ModelError("no operator of this model can be quantised for the engine", where=model.graph.name, hint=hint)
-    return _tidy(result)
+    return with_shared_scales(_tidy(result))
 
 
 def calibration_samples(calibration: Calibration, shape: tuple[int, ...]) -> list[NDArray[np.float32]]:

@@ -136,7 +136,7 @@ def stored_quantisation(index: GraphIndex, tensor: str) -> Quantisation | None:
 
 
 def _site(index: GraphIndex, node: NodeProto) -> Site:
-    count = 2 if node.op_type == "Add" else 1
+    count = {"Add": 2, "Concat": len(node.input)}.get(node.op_type, 1)
     inputs = tuple(_stored_input(index, node, name) for name in node.input[:count])
     if node.op_type == QUANTISE:
         return Site(index, node, inputs, (), node)

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import UnsupportedError
+from ..kernels.movement_ops import Movement, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..kernels.rescale import add_operands, rescale_operands
 from .graph import Constants, ConvConstants, Node, Quantisation, Tensor
 from .onnx_model import QUANTISE, attribute
 from .sites import LINEAR, Site, map_shape, stored_quantisation
+from .translate_movement import MOVEMENTS, movement, transposed
 
 INT32_MAX = 2**31 - 1
 
@@ -29,9 +31,11 @@ class Piece:
 def translate(site: Site) -> Piece:
     """The graph nodes of a site that the placement rules have let pass."""
     op_type = site.node.op_type
-    if op_type in LINEAR or op_type == "Conv":
+    if op_type in LINEAR or op_type in ("Conv", "ConvTranspose"):
         return _convolution(site)
     inputs, output = [_stored(site, name) for name in site.stored_inputs], _result(site)
+    if op_type in MOVEMENTS:
+        return Piece((_node(site, movement(site, inputs, output), inputs, output),), (*inputs, output))
     scales = [t.quantisation.scale for t in inputs]
     if op_type == "Add":
         add_operands(scales[0], scales[1], output.quantisation.scale)
@@ -50,16 +54,20 @@ def _convolution(site: Site) -> Piece:
     source, output = _stored(site, site.stored_inputs[0]), _result(site)
     values = _dense_order(site, source.shape)
     scales = _weight_scales(site, len(values))
-    if site.node.op_type in LINEAR:
-        window, depthwise = Window(source.shape[0], source.shape[1]), False
-    else:
-        window, depthwise = _window(site, source.shape, output.shape), attribute(site.node, "group", 1) > 1
-    op = Conv2d(source.shape, output.shape, window, depthwise)
+    op = _convolving(site, source.shape, output.shape)
     units = source.quantisation.scale * scales
     constants = ConvConstants(values, _bias(site, units), scales)
     _check_numbers(constants, source.quantisation, output.quantisation)
     node = _node(site, op, [source], output)
     return Piece((node,), (source, output), {node.name: constants})
+
+
+def _convolving(site: Site, source: Shape, output: Shape) -> Conv2d | TransposedConv2d:
+    if site.node.op_type == "ConvTranspose":
+        return transposed(site, source, output)
+    if site.node.op_type in LINEAR:
+        return Conv2d(source, output, Window(source[0], source[1]))
+    return Conv2d(source, output, _window(site, source, output), attribute(site.node, "group", 1) > 1)
 
 
 def _dense_order(site: Site, source: Shape) -> NDArray[np.int8]:
@@ -68,6 +76,9 @@ def _dense_order(site: Site, source: Shape) -> NDArray[np.int8]:
     values = site.weights.values
     if site.node.op_type == "Conv":
         return np.ascontiguousarray(values.transpose(0, 2, 3, 1))
+    if site.node.op_type == "ConvTranspose":  # input channels stand first; of each group for itself
+        depthwise = attribute(site.node, "group", 1) > 1
+        return np.ascontiguousarray(values.transpose(0, 2, 3, 1) if depthwise else values.transpose(1, 2, 3, 0))
     if not attribute(site.node, "transB", 0):
         values = values.T
     height, width, channels = source
@@ -159,7 +170,7 @@ def _window(site: Site, source: Shape, output: Shape) -> Window:
     return Window(kernel[0], kernel[1], strides[0], strides[1], pads[0], pads[1])
 
 
-def _node(site: Site, op: Op, inputs: list[Tensor], output: Tensor) -> Node:
+def _node(site: Site, op: Op | Movement, inputs: list[Tensor], output: Tensor) -> Node:
     names = tuple(n.name for n in site.members)
     return Node(site.node.name, op, tuple(t.name for t in inputs), output.name, site.clamp, names)
 

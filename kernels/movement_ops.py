@@ -107,11 +107,12 @@ class Transpose(_Moves):
 class DepthToSpace(_Moves):
     """Channel (i × block + j) × C + c of (r, q) becomes channel c of (r × block + i, q × block + j).
 
-    ONNX calls this order DCR.
+    ONNX calls this order DCR. `columns_first` is its CRD: channel c × block² + i × block + j goes there.
     """
 
     input: Shape
     block: int
+    columns_first: bool = False
 
     def __post_init__(self) -> None:
         if self.block < 1 or self.input[2] % self.block**2:

@@ -32,6 +32,8 @@ def rearrange(x: Map, op: Slice | Pad | Transpose | DepthToSpace | SpaceToDepth,
             return x.swapaxes(1, 2)
         case DepthToSpace():
             blocks = x.reshape(len(x), *op.input[:2], op.block, op.block, channels)
+            if op.columns_first:
+                blocks = x.reshape(len(x), *op.input[:2], channels, op.block, op.block).transpose(0, 1, 2, 4, 5, 3)
             return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), *op.output)
         case SpaceToDepth():
             blocks = x.reshape(len(x), rows, op.block, cols, op.block, op.input[2])
