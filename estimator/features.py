@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..kernels.bounds import memory_bound
 from ..kernels.cuboid import cuboid_work
 from ..kernels.cuboid_op import CuboidAttention
+from ..kernels.element_types import elements, input_bytes, input_type, output_bytes, output_type
 from ..kernels.kernel import held_bytes
 from ..kernels.ops import Conv2d, Pool2d, Window
 from ..kernels.search import Candidate
@@ -33,8 +34,10 @@ _BYTES = ("log_dram_bytes", "log_weight_bytes", "log_map_bytes", "log_workspace_
 _TILES = ("row_tiles", "channel_tiles", "last_row_tile", "last_channel_tile", "weights_outer")
 _SHAPE = ("operators", "kernel", "stride", "rows", "columns", "channels_in", "channels_out")
 _PLACES = ("input_in_dram", "output_in_dram", "second_in_dram", "host_order", "residual")
+_ELEMENTS = ("input_element_bytes", "output_element_bytes", "array_rate")
 COLUMNS: tuple[str, ...] = (
-    *_FOUNDATION, *_CYCLES, *_SHARES, *_LANES, *_BYTES, *_TILES, *_SHAPE, *_PLACES, *(f"is_{kind}" for kind in KINDS),
+    *_FOUNDATION, *_CYCLES, *_SHARES, *_LANES, *_BYTES, *_TILES, *_SHAPE, *_PLACES, *_ELEMENTS,
+    *(f"is_{kind}" for kind in KINDS),
 )  # fmt: skip
 COLUMN: dict[str, int] = {name: number for number, name in enumerate(COLUMNS)}
 
@@ -59,6 +62,7 @@ def _row(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> list[float]
         *_tiling(subgraph, choice, cut),
         *_shape(subgraph),
         *_places(subgraph),
+        *_elements(subgraph, spec),
         *(float(kind is other) for other in KINDS),
     ]
 
@@ -113,7 +117,7 @@ def _operator_work(subgraph: Subgraph, number: int, spec: EngineSpec) -> Work:
         w = op.window
         return conv_work(
             spec, rows, cols, channels, op.input[2], w.kernel_h, w.kernel_w,
-            depthwise=op.depthwise, residual=residual, stride=(w.stride_h, w.stride_w),
+            depthwise=op.depthwise, residual=residual, stride=(w.stride_h, w.stride_w), elements=elements(op),
         )  # fmt: skip
     if isinstance(op, CuboidAttention):
         return cuboid_work(op, spec)
@@ -146,7 +150,7 @@ def _use(extent: int, lanes: int) -> float:
 
 def _bytes(subgraph: Subgraph, choice: Candidate) -> tuple[float, ...]:
     weights = sum(held_bytes(op) for op in subgraph.ops)
-    maps = prod(subgraph.ops[0].input) + prod(subgraph.ops[-1].output)
+    maps = input_bytes(subgraph.ops[0]) + output_bytes(subgraph.ops[-1])
     moved = traffic(subgraph, choice.tiling).dram_bytes
     return tuple(log2(1 + value) for value in (moved, weights, maps, choice.workspace_bytes))
 
@@ -174,3 +178,8 @@ def _places(subgraph: Subgraph) -> tuple[float, ...]:
     places = (subgraph.input, subgraph.output, subgraph.second)
     outside = [float(memory not in (None, Memory.SRAM)) for memory in places]
     return (*outside, float(Memory.HOST in places), float(subgraph.second is not None))
+
+
+def _elements(subgraph: Subgraph, spec: EngineSpec) -> tuple[float, ...]:
+    first, last = subgraph.ops[0], subgraph.ops[-1]
+    return float(input_type(first).bytes), float(output_type(last).bytes), elements(first).rate(spec)

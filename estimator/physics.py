@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ..kernels.bounds import compute_bound, loaded_bytes, memory_bound
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.cuboid_tiles import boxes
+from ..kernels.element_types import input_type, output_type
 from ..kernels.kernel import Buffer, Role, Tiling, held_bytes
 from ..kernels.ops import Conv2d
 from ..kernels.pipeline import is_resident_conv, resident_conv
@@ -85,12 +86,17 @@ def _transfer_cycles(subgraph: Subgraph, buffer: Buffer, tiling: Tiling, spec: E
     first, last = subgraph.ops[0], subgraph.ops[-1]
     memory = {"second": subgraph.second, "output": subgraph.output}.get(buffer.name, subgraph.input)
     whole = len(subgraph.ops) > 1 or (buffer.name == "input" and isinstance(first, Conv2d) and not first.depthwise)
-    height, width, channels = last.output if buffer.name in ("second", "output") else first.input
+    of_output = buffer.name in ("second", "output")
+    height, width, channels = last.output if of_output else first.input
+    element = output_type(last).bytes if buffer.name == "output" else input_type(first).bytes
     cut = channels if whole else min(channels, tiling.channels)
     if memory is Memory.HOST and channels > 1:
-        run = width if height > 1 else size
-        return dma_work(spec, ceil_div(size, run), run, size if width * height > 1 else 1).cycles
-    return dma_work(spec, size // cut, cut, size // cut).cycles if cut < channels else dma_work(spec, 1, size, 1).cycles
+        run = width * element if height > 1 else size
+        return dma_work(spec, ceil_div(size, run), run, size // element if width * height > 1 else 1).cycles
+    if cut >= channels:
+        return dma_work(spec, 1, size, 1).cycles
+    run = cut * element
+    return dma_work(spec, size // run, run, size // run).cycles
 
 
 def physics(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> Durations:

@@ -8,6 +8,7 @@ from math import prod
 
 from ..common.errors import UnsupportedError
 from ..kernels.chain import stages
+from ..kernels.element_types import input_type, output_bytes
 from ..kernels.function_ops import Resize
 from ..kernels.kernel import Tiling, held_bytes, input_rows, weight_bytes
 from ..kernels.ops import Op, Pool2d, Window
@@ -31,11 +32,11 @@ def traffic(subgraph: Subgraph, tiling: Tiling) -> Traffic:
     """What the program of this subgraph loads and stores; a kind without a rule raises `UnsupportedError`."""
     if subgraph.kind not in _READS:
         raise UnsupportedError(f"no rule counts the DRAM bytes of a {subgraph.kind}")
-    output_bytes = prod(subgraph.ops[-1].output)
+    written = output_bytes(subgraph.ops[-1])
     read = _READS[subgraph.kind](subgraph, tiling)
     if subgraph.second not in (None, Memory.SRAM):
-        read += prod(subgraph.second_shape)
-    return Traffic(read, 0 if subgraph.output is Memory.SRAM else output_bytes)
+        read += prod(subgraph.second_shape) * input_type(subgraph.ops[-1]).bytes
+    return Traffic(read, 0 if subgraph.output is Memory.SRAM else written)
 
 
 def _conv_reads(subgraph: Subgraph, tiling: Tiling) -> int:
@@ -49,7 +50,7 @@ def _conv_reads(subgraph: Subgraph, tiling: Tiling) -> int:
     starts = [r * tiling.rows * conv.window.stride_h - conv.window.pad_h for r in range(row_tiles)]
     rows = height if row_tiles == 1 else sum(_inside(start, input_rows(conv, tiling.rows), height) for start in starts)
     again = channel_tiles if tiling.weights_outer and not conv.depthwise else 1
-    return total + rows * width * channels * again
+    return total + rows * width * channels * again * input_type(conv).bytes
 
 
 def _chain_reads(subgraph: Subgraph, tiling: Tiling) -> int:
@@ -63,7 +64,7 @@ def _chain_reads(subgraph: Subgraph, tiling: Tiling) -> int:
     rows = sum(_inside(start, first.input_rows(first.rows), height) for start in starts)
     if first.prologue:
         rows += _inside(-first.conv.window.pad_h, first.input_rows(first.prologue), height)
-    return total + rows * width * channels
+    return total + rows * width * channels * input_type(first.conv).bytes
 
 
 def _vector_reads(subgraph: Subgraph, tiling: Tiling) -> int:
@@ -72,11 +73,12 @@ def _vector_reads(subgraph: Subgraph, tiling: Tiling) -> int:
     if subgraph.input is Memory.SRAM:
         return constants
     height, width, channels = op.input
+    row_bytes = width * channels * input_type(op).bytes
     row_tiles = ceil_div(op.output[0], tiling.rows)
     if row_tiles == 1:
         rows = height if isinstance(op, Resize) or tiling.channels >= op.output[2] else _windows(op, tiling, 1)
-        return constants + rows * width * channels
-    return constants + _windows(op, tiling, row_tiles) * width * channels
+        return constants + rows * row_bytes
+    return constants + _windows(op, tiling, row_tiles) * row_bytes
 
 
 def _cuboid_reads(subgraph: Subgraph, tiling: Tiling) -> int:

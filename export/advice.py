@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from ..common.units import format_bytes
+from ..kernels.element_types import elements
 from ..kernels.ops import Conv2d
 from ..targets.cost import ceil_div, conv_work
 from ..targets.spec import EngineSpec
@@ -88,7 +89,7 @@ def _cycles(conv: Conv2d, spec: EngineSpec) -> float:
     w = conv.window
     work = conv_work(
         spec, rows, cols, channels, conv.input[2], w.kernel_h, w.kernel_w,
-        depthwise=conv.depthwise, residual=False, stride=(w.stride_h, w.stride_w),
+        depthwise=conv.depthwise, residual=False, stride=(w.stride_h, w.stride_w), elements=elements(conv),
     )  # fmt: skip
     return work.array
 

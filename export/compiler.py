@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
 from ..common.units import cycles_to_us
 from ..kernels.bounds import array_bound, input_bytes, memory_bound, step_bound, vector_bound
+from ..kernels.element_types import output_bytes
 from ..targets.program import Program
 from ..targets.spec import EngineSpec
 from ..targets.timing import LabelTiming, Timing, simulate
@@ -161,9 +161,9 @@ def _port_bytes(step: PlannedStep) -> Iterator[tuple[str, int]]:
     if subgraph.input.is_shared:
         yield group.input, input_bytes(subgraph)
     if group.second and subgraph.second and subgraph.second.is_shared:
-        yield group.second, prod(subgraph.ops[-1].output)
+        yield group.second, output_bytes(subgraph.ops[-1])
     if subgraph.output.is_shared:
-        yield group.output, prod(subgraph.ops[-1].output)
+        yield group.output, output_bytes(subgraph.ops[-1])
 
 
 def _report(step: PlannedStep, timing: LabelTiming, before: float, spec: EngineSpec) -> SubgraphReport:

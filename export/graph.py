@@ -1,6 +1,6 @@
 """The operator graph: the one truth that compiler, estimator and reports share. Needs no torch, ONNX or TVM.
 
-Tensors are int8 feature maps (height, width, channels), batch 1. A graph may be *shape-only* (no
+Tensors are feature maps (height, width, channels) of int8, int16 or bf16, batch 1. A graph may be *shape-only* (no
 constants): partition, planning and estimation need no more; compiling and executing do.
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import ModelError
+from ..common.errors import ModelError, UnsupportedError
 from ..kernels.cuboid_integer import IntegerAttention
+from ..kernels.element_types import input_name, output_name
 from ..kernels.movement_ops import Movement
 from ..kernels.ops import Op, Shape
+from ..targets.program import PORT_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +33,31 @@ class Quantisation:
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """`host_shape` is the shape the host sees without its batch axis: (C, H, W) for a map, (C,) for a vector;
-    with `channels_last` any shape that ends with the channels, such as (T, H, W, C) or (N, C)."""
+    with `channels_last` any shape that ends with the channels, such as (T, H, W, C) or (N, C).
+
+    int16 has the zero point 0; bf16 holds real values: scale 1, zero point 0.
+    """
 
     name: str
     shape: Shape
     quantisation: Quantisation = Quantisation(1.0, 0)
     host_shape: tuple[int, ...] = ()
     channels_last: bool = False
+    dtype: str = "int8"
 
     @property
     def size_bytes(self) -> int:
-        return self.shape[0] * self.shape[1] * self.shape[2]
+        return self.shape[0] * self.shape[1] * self.shape[2] * PORT_TYPES[self.dtype].bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ConvConstants:
     """int8 weights [output channel][kernel row][kernel column][input channel] (depthwise: last axis 1),
-    int32 bias with scale input × weight, one float64 weight scale per output channel."""
+    int32 bias (int64 of 48 bits beside int16 maps) with scale input × weight, one float64 weight scale per output
+    channel. Beside bf16 maps weights are float32 that bf16 holds, the bias is float32, and scales are 1."""
 
-    weights: NDArray[np.int8]
-    bias: NDArray[np.int32]
+    weights: NDArray[Any]
+    bias: NDArray[Any]
     scales: NDArray[np.float64]
 
 
@@ -71,12 +78,12 @@ class NormConstants:
 
 
 Constants: TypeAlias = ConvConstants | TableConstants | NormConstants | IntegerAttention
-Clamp: TypeAlias = tuple[int, int]
+Clamp: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator. `clamp` bounds the stored int8 output (ReLU, ReLU6 or just saturation).
+    """One operator. `clamp` bounds the stored output (ReLU, ReLU6 or just saturation).
 
     `source` are the ONNX nodes it came from, for reports and traces. `copies`: it changes nothing and only brings
     its map to where another one wants it.
@@ -150,6 +157,25 @@ class Graph:
         missing = [n for n in made if n not in known] + [n for n in known if n not in self.tensors]
         if missing:
             raise ModelError(f"unknown tensors {missing}")
+        for node in self.nodes:
+            self._check_types(node)
+
+    def _check_types(self, node: Node) -> None:
+        """Operators and the tensors between them agree on element types."""
+        expected = [(name, input_name(node.op)) for name in node.inputs] + [(node.output, output_name(node.op))]
+        for name, dtype in expected:
+            if self.tensors[name].dtype != dtype:
+                raise ModelError(
+                    f"{name!r} holds {self.tensors[name].dtype}, the operator works on {dtype}",
+                    where=f"node {node.name!r}",
+                    hint="put a Requantise between them",
+                )
+
+    def check_int8(self, purpose: str) -> None:
+        """Raises `UnsupportedError` where a map holds other elements than `purpose` can express."""
+        for tensor in self.tensors.values():
+            if tensor.dtype != "int8":
+                raise UnsupportedError(f"{purpose} holds int8 maps, not {tensor.dtype}", where=f"map {tensor.name!r}")
 
     def makers(self, tensor: str) -> tuple[str, ...]:
         """The maps that together hold the elements of `tensor` as nodes or the host write them; mostly itself."""

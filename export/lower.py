@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..common.errors import ModelError
 from ..kernels.builder import Builder, Fence, Value
 from ..kernels.cuboid_constants import idle_stages, stage_params
 from ..kernels.cuboid_op import CuboidAttention
+from ..kernels.element_types import (
+    clamp_fields,
+    full_range,
+    input_bytes,
+    input_type,
+    output_bytes,
+    output_name,
+    output_type,
+)
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
-from ..kernels.kernel import Operands, Rescale, Role, StageParams, TensorRef, held_bytes, record_pitch
-from ..kernels.ops import Add, Conv2d, Op, Pool2d
+from ..kernels.kernel import Operands, Rescale, Role, StageParams, TensorRef, held_bytes
+from ..kernels.ops import Add, Conv2d, Op, Pool2d, Shape
 from ..kernels.rescale import add_operands, rescale_operands
 from ..kernels.search import Candidate, kernels
 from ..kernels.subgraph import Memory, Subgraph
-from ..targets.isa import FIELDS, RECORD_HEADER_BYTES, Opcode, Unit
-from ..targets.program import Port, Program
+from ..targets.elements import float_bits
+from ..targets.isa import FIELDS, DType, Opcode, Unit
+from ..targets.program import PORT_TYPES, Port, Program
 from ..targets.spec import EngineSpec
 from .functions import attention_of, function_bytes, stage_epsilon
-from .graph import ConvConstants, Graph, Node, Tensor, View
+from .graph import Graph, Node, Tensor, View
 from .partition import Group, computing
 from .planned import Plan, PlannedStep, buffer_name
+from .records import record_bytes
 
+_UNSCALED = ((1, 2), (1, 2), (1, 2))  # RESCALEs of an addition of floats, which has none
 LEAD = "lead"  # label of the vector work that precedes a subgraph whose weights are prefetched
 _ALIGNMENT_BYTES = 64
 
@@ -51,12 +58,10 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, *,
     first, last = subgraph.ops[0], subgraph.ops[-1]
     records, dram = _dram_addresses([held_bytes(op) for op in subgraph.ops if held_bytes(op)])
     operands = Operands(
-        input=TensorRef(subgraph.input, dram if subgraph.input is not Memory.SRAM else 0, first.input),
-        output=TensorRef(subgraph.output, dram if subgraph.output is not Memory.SRAM else 0, last.output),
-        second=TensorRef(subgraph.second, dram if subgraph.second is not Memory.SRAM else 0, subgraph.second_shape)
-        if subgraph.second
-        else None,
-        stages=idle_stages() if isinstance(first, CuboidAttention) else (StageParams(),) * (len(subgraph.ops) + 1),
+        input=_blank_ref(subgraph.input, dram, first.input, input_type(first)),
+        output=_blank_ref(subgraph.output, dram, last.output, output_type(last)),
+        second=_blank_ref(subgraph.second, dram, subgraph.second_shape, input_type(last)) if subgraph.second else None,
+        stages=_blank_stages(subgraph),
         records=records,
         buffers=buffers,
         fences={b.name: begun for b in choice.buffers if b.role is not Role.WEIGHTS},
@@ -65,12 +70,26 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, *,
     kernel.emit(builder, subgraph, choice.tiling, operands)
     builder.end_step()
     queues, marks = builder.finish()
-    largest = max(prod(first.input), prod(last.output))
+    largest = max(input_bytes(first), output_bytes(last))
     constants = (
         bytes(dram) if spec.flash_bytes_per_cycle else b""
     )  # where they lie matters to time, their values do not
     sram = min(spec.sram_bytes, max(top, largest))
     return Program(spec, queues, constants, dram + largest, sram, (), (), marks)
+
+
+def _blank_ref(memory: Memory, dram: int, shape: Shape, dtype: DType) -> TensorRef:
+    return TensorRef(memory, dram if memory is not Memory.SRAM else 0, shape, dtype=dtype)
+
+
+def _blank_stages(subgraph: Subgraph) -> tuple[StageParams, ...]:
+    if isinstance(subgraph.ops[0], CuboidAttention):
+        return idle_stages()
+    return tuple(_blank_stage(op) for op in (*subgraph.ops, subgraph.ops[-1]))
+
+
+def _blank_stage(op: Op) -> StageParams:
+    return StageParams(clamp=clamp_fields(full_range(output_name(op)), output_type(op)))
 
 
 def _emit_lead(builder: Builder, cycles: int) -> None:
@@ -162,7 +181,7 @@ class _Lowering:
         tensor, memory = self.graph.tensors[name], self.plan.where[name]
         root = self.graph.root(name)
         address = self.plan.addresses[root] if memory is Memory.SRAM else self.dram[root]
-        whole = TensorRef(memory, address, self.graph.tensors[root].shape)
+        whole = TensorRef(memory, address, self.graph.tensors[root].shape, dtype=PORT_TYPES[tensor.dtype])
         return part_of(whole, self.graph.views.get(name), tensor)
 
     def _port(self, name: str) -> Port:
@@ -170,13 +189,13 @@ class _Lowering:
         shape = tensor.host_shape or _host_shape(tensor)
         memory = "sram" if self.plan.where[name] is Memory.SRAM else "dram"
         scale, zero_point = tensor.quantisation.scale, tensor.quantisation.zero_point
-        return Port(name, self._ref(name).address, shape, scale, zero_point, memory=memory)
+        return Port(name, self._ref(name).address, shape, scale, zero_point, tensor.dtype, memory=memory)
 
     def _constants(self) -> bytes:
         blob = bytearray(self.constants_end)
         for address, node in zip(self.records, self.holders, strict=True):
             conv = isinstance(node.op, Conv2d)
-            data = _record_bytes(self.graph, node) if conv else function_bytes(self.graph, node)
+            data = record_bytes(self.graph, node) if conv else function_bytes(self.graph, node)
             blob[address : address + len(data)] = data
         return bytes(blob)
 
@@ -200,20 +219,22 @@ def part_of(whole: TensorRef, view: View | None, tensor: Tensor) -> TensorRef:
         channel,
         view.col_step[0] * row + view.col_step[1] * column,
     )
-    return TensorRef(whole.memory, start, tensor.shape, zero_point, strides)
+    return TensorRef(whole.memory, start, tensor.shape, zero_point, strides, whole.dtype)
 
 
 def _stage(graph: Graph, node: Node, group: Group) -> StageParams:
     out = graph.tensors[node.output].quantisation
     scales = [graph.tensors[name].quantisation.scale for name in node.inputs]
+    clamp = clamp_fields(node.clamp, output_type(node.op))
     if isinstance(node.op, Conv2d):
-        return StageParams(out.zero_point, node.clamp)
+        return StageParams(out.zero_point, clamp)
     if isinstance(node.op, Add):
-        return StageParams(out.zero_point, node.clamp, add=_add_rescales(graph, node, group))
+        return StageParams(out.zero_point, clamp, add=_add_rescales(graph, node, group))
     if isinstance(node.op, Table | Norm):  # their constants hold the scale
-        return StageParams(out.zero_point, node.clamp)
-    units = _units(computing(node), scales)
-    return StageParams(out.zero_point, node.clamp, rescale=rescale_operands(units / out.scale))
+        return StageParams(out.zero_point, clamp)
+    real = _units(computing(node), scales) / out.scale
+    floats = DType.BF16 in (input_type(node.op), output_type(node.op))
+    return StageParams(out.zero_point, clamp, rescale=(float_bits(real), 2) if floats else rescale_operands(real))
 
 
 def _units(op: Op, scales: Sequence[float]) -> float:
@@ -237,29 +258,8 @@ def _add_rescales(graph: Graph, node: Node, group: Group) -> tuple[Rescale, Resc
     """The first operand of a fused addition is the convolution's result, whatever the order in the graph."""
     names = (group.nodes[-2].output, group.second or "") if group.residual else node.inputs
     a, b = (graph.tensors[name].quantisation.scale for name in names)
-    return add_operands(a, b, graph.tensors[node.output].quantisation.scale)
-
-
-def _record_bytes(graph: Graph, node: Node) -> bytes:
-    """The weight records of one convolution: bias, multiplier, shift, weights, for each output channel."""
-    conv, constants = node.op, graph.constants.get(node.name)
-    assert isinstance(conv, Conv2d)
-    if not isinstance(constants, ConvConstants):
-        raise ModelError("the graph has shapes but no weights", where=f"node {node.name!r}")
-    pitch = record_pitch(conv)
-    table = np.zeros((conv.output[2], pitch), np.uint8)
-    header = np.stack([constants.bias, *_multipliers(graph, node, constants)], axis=1).astype("<i4")
-    table[:, :RECORD_HEADER_BYTES] = np.ascontiguousarray(header).view(np.uint8)
-    weights = np.ascontiguousarray(constants.weights.reshape(conv.output[2], -1)).view(np.uint8)
-    table[:, RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + weights.shape[1]] = weights
-    return table.tobytes()
-
-
-def _multipliers(graph: Graph, node: Node, constants: ConvConstants) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    source = graph.tensors[node.inputs[0]].quantisation.scale
-    target = graph.tensors[node.output].quantisation.scale
-    pairs = np.array([rescale_operands(source * float(s) / target) for s in constants.scales], np.int64)
-    return pairs[:, 0], pairs[:, 1]
+    dtype = output_name(node.op)
+    return _UNSCALED if dtype == "bf16" else add_operands(a, b, graph.tensors[node.output].quantisation.scale, dtype)
 
 
 def _dram_addresses(sizes: Sequence[int]) -> tuple[tuple[int, ...], int]:

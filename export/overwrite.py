@@ -9,9 +9,9 @@ and fro and not ever further. A chain, which goes from the top only, has read al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from ..kernels.chain import stages
+from ..kernels.element_types import input_bytes, input_type, output_bytes, output_type
 from ..kernels.kernel import Tiling, splits
 from ..kernels.ops import Conv2d, Pool2d
 from ..kernels.search import Candidate, kernels
@@ -50,7 +50,7 @@ def lags(subgraph: Subgraph, spec: EngineSpec) -> list[Lag]:
             tiling = Tiling(rows, subgraph.ops[-1].output[2], weights_outer=False, bottom_up=bottom_up)
             buffers = kernel.buffers(subgraph, spec, tiling)
             shift = _shift(subgraph, rows, bottom_up=bottom_up)
-            source, target = (prod(op) for op in (subgraph.ops[0].input, subgraph.ops[-1].output))
+            source, target = input_bytes(subgraph.ops[0]), output_bytes(subgraph.ops[-1])
             span = max(source, shift + target) - min(0, shift)
             found.append(Lag(shift, span, Candidate(tiling, kernel.estimate(subgraph, spec, tiling), buffers)))
     return found
@@ -59,7 +59,7 @@ def lags(subgraph: Subgraph, spec: EngineSpec) -> list[Lag]:
 def _shift(subgraph: Subgraph, rows: int, *, bottom_up: bool) -> int:
     """Bytes from the input's address to the output's, the nearest that is safe; negative from the top."""
     height, width, channels = subgraph.ops[-1].output
-    row_bytes = width * channels
+    row_bytes = width * channels * output_type(subgraph.ops[-1]).bytes
     stripes = [(a, min(height, a + rows)) for a in range(0, height, rows)]
     if bottom_up:
         return _up(max(_rows_read(subgraph, a, b)[1] - a * row_bytes for a, b in stripes))
@@ -77,7 +77,7 @@ def _rows_read(subgraph: Subgraph, start: int, end: int) -> tuple[int, int]:
     op = subgraph.ops[0]
     assert isinstance(op, Conv2d | Pool2d)
     height, width, channels = op.input
-    w, row_bytes = op.window, width * channels
+    w, row_bytes = op.window, width * channels * input_type(op).bytes
     first, last = start * w.stride_h - w.pad_h, (end - 1) * w.stride_h - w.pad_h + w.kernel_h
     return max(0, min(first, height)) * row_bytes, max(0, min(last, height)) * row_bytes
 
@@ -90,4 +90,4 @@ def _chain_reads_from(subgraph: Subgraph, start: int, rows: int) -> int:
     first = stages(subgraph.convs, rows)[0]
     height, width, channels = first.conv.input
     row = start // rows * first.rows * first.conv.window.stride_h + first.first_input_row
-    return max(0, min(row, height)) * width * channels
+    return max(0, min(row, height)) * width * channels * input_type(first.conv).bytes

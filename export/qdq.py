@@ -83,6 +83,7 @@ def to_qdq(graph: Graph) -> ModelProto:
     """
     w = QdqWriter()
     real = {name: w.dequantise(name, graph.tensors[name].quantisation) for name in graph.inputs}
+    graph.check_int8("a QDQ model")
     for node in graph.nodes:
         translate = _OPERATORS.get(type(node.op))
         if translate is None:

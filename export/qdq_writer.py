@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import NodeProto, helper
 
-from .graph import Graph, Quantisation
+from .graph import Clamp, Graph, Quantisation
 from .onnx_model import DEQUANTISE, QUANTISE
 
 FULL = (-128, 127)
@@ -36,7 +36,7 @@ class QdqWriter:
         zero = self.constant(f"{stored}.zero", quantisation.zero_point, np.int8)
         return self.op(DEQUANTISE, f"{stored}.dequantise", [stored, scale, zero])
 
-    def quantise(self, source: str, stored: str, quantisation: Quantisation, clamp: tuple[int, int]) -> None:
+    def quantise(self, source: str, stored: str, quantisation: Quantisation, clamp: Clamp) -> None:
         """`source` clipped to the clamp's real values and stored as int8 under the name `stored`."""
         if clamp != FULL:
             low, high = ((bound - quantisation.zero_point) * quantisation.scale for bound in clamp)

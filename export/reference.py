@@ -9,23 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import InputError, ModelError, UnsupportedError
-from ..kernels import reference, reference_movement
+from ..kernels import reference, reference_bf16, reference_movement
 from ..kernels import reference_functions as functions
 from ..kernels.cuboid_op import CuboidAttention
+from ..kernels.element_types import input_name, output_name
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
 from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
 from ..kernels.reference import Map, Stage
-from ..kernels.rescale import add_operands, rescale_operands
+from ..kernels.rescale import add_operands, conv_operands, rescale_operands
 from ..kernels.tables import Exponentials, norm_epsilon, norm_records
+from ..targets.program import HOST_TYPES
 from .functions import attention_of, norm_of, table_of
 from .graph import ConvConstants, Graph, Node, Tensor
+from .reference_bf16 import run_bf16
 
 
 def conv_rescale(graph: Graph, node: Node) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Multiplier and shift per output channel, for the scale input × weight / output."""
     ratio = _scale(graph, node.inputs[0]) / _scale(graph, node.output)
-    pairs = [rescale_operands(ratio * float(scale)) for scale in constants_of(graph, node).scales]
+    dtype = graph.tensors[node.inputs[0]].dtype
+    pairs = [conv_operands(ratio * float(scale), dtype) for scale in constants_of(graph, node).scales]
     multipliers, shifts = np.array(pairs, np.int64).T
     return multipliers, shifts
 
@@ -50,11 +54,12 @@ def node_rescale(graph: Graph, node: Node) -> tuple[int, int]:
 
 def add_rescale(graph: Graph, node: Node) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """Operands of the first input, the second input and the sum."""
-    return add_operands(*(_scale(graph, name) for name in (*node.inputs, node.output)))
+    a, b, total = (_scale(graph, name) for name in (*node.inputs, node.output))
+    return add_operands(a, b, total, graph.tensors[node.output].dtype)
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
-    """Every output of `graph` for int8 maps (batch, height, width, channels) by tensor name."""
+    """Every output of `graph` for maps (batch, height, width, channels) by tensor name; bf16 ones are float32."""
     values: dict[str, Map] = {name: _checked(graph.tensors[name], inputs) for name in graph.inputs}
     for node in graph.nodes:
         values[node.output] = _run_node(graph, node, [values[name] for name in node.inputs])
@@ -84,12 +89,15 @@ def to_host(array: NDArray, tensor: Tensor) -> NDArray:
 
 
 def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
+    if "bf16" in (input_name(node.op), output_name(node.op)):
+        constants = constants_of(graph, node) if isinstance(node.op, Conv2d) else None
+        return run_bf16(graph, node, inputs, constants)
     zeros = [graph.tensors[name].quantisation.zero_point for name in node.inputs]
     zero_out = graph.tensors[node.output].quantisation.zero_point
-    op = node.op
+    op, dtype = node.op, output_name(node.op)
     match op:
         case Conv2d():
-            stage = Stage(*conv_rescale(graph, node), zero_out, node.clamp)
+            stage = Stage(*conv_rescale(graph, node), zero_out, node.clamp, dtype)
             c = constants_of(graph, node)
             return reference.conv2d(
                 inputs[0], zeros[0], c.weights, c.bias, op.window, op.output[:2], stage, depthwise=op.depthwise
@@ -97,20 +105,21 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
         case Pool2d(maximum=True):
             return reference.max_pool(inputs[0], op.window, op.output[:2], node.clamp)
         case Pool2d():
-            stage = Stage(*node_rescale(graph, node), zero_out, node.clamp)
+            stage = Stage(*node_rescale(graph, node), zero_out, node.clamp, dtype)
             return reference.average_pool(inputs[0], zeros[0], op.window, op.output[:2], stage)
         case Add():
             a, b, total = add_rescale(graph, node)
-            stage = Stage(*total, zero_out, node.clamp)
+            stage = Stage(*total, zero_out, node.clamp, dtype)
             return reference.add(inputs[0], inputs[1], (zeros[0], zeros[1]), (a, b), stage)
         case Requantise():
-            return reference.requantise(inputs[0], zeros[0], Stage(*node_rescale(graph, node), zero_out, node.clamp))
+            stage = Stage(*node_rescale(graph, node), zero_out, node.clamp, dtype)
+            return reference.requantise(inputs[0], zeros[0], stage)
         case CuboidAttention():
             return _run_attention(graph, node, op, inputs[0])
         case Table() | Norm():
             return _run_constants(graph, node, inputs[0])
         case Mul() | Softmax() | Reduce() | Resize():
-            stage = Stage(*node_rescale(graph, node), zero_out, node.clamp)
+            stage = Stage(*node_rescale(graph, node), zero_out, node.clamp, dtype)
             return _run_function(op, inputs, zeros, stage, _scale(graph, node.inputs[0]))
         case Concat():
             operands = zip(node.inputs, inputs, strict=True)
@@ -178,10 +187,10 @@ def constants_of(graph: Graph, node: Node) -> ConvConstants:
 def _checked(tensor: Tensor, inputs: Mapping[str, Map]) -> Map:
     if tensor.name not in inputs:
         raise ModelError(f"no value for input {tensor.name!r}", hint=f"given: {', '.join(sorted(inputs)) or 'nothing'}")
-    value = inputs[tensor.name]
-    if value.dtype != np.int8 or value.shape[1:] != tensor.shape:
+    value, wanted = inputs[tensor.name], HOST_TYPES[tensor.dtype]
+    if value.dtype != wanted or value.shape[1:] != tensor.shape:
         raise InputError(
-            f"{tensor.name!r} takes int8 maps {tensor.shape}, got {value.dtype} {value.shape[1:]}",
+            f"{tensor.name!r} takes {wanted} maps {tensor.shape}, got {value.dtype} {value.shape[1:]}",
             where="integer reference",
         )
-    return value
+    return reference_bf16.to_bf16(value) if tensor.dtype == "bf16" else value

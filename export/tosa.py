@@ -61,6 +61,7 @@ def to_tosa(graph: Graph, *, batch: int = 1) -> bytes:
         UnsupportedError: an operator has no TOSA form, or the graph has shapes but no weights.
         ToolchainError: tosa-tools is not installed.
     """
+    graph.check_int8("a TOSA file of ours")
     if graph.views:
         raise UnsupportedError("maps inside of maps have no TOSA form", hint="write the graph before it is planned")
     writer = TosaWriter()

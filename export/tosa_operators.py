@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..kernels.ops import Add, Conv2d, Pool2d, Window
-from .graph import Graph, Node
+from .graph import Clamp, Graph, Node
 from .reference import add_rescale, constants_of, conv_rescale, node_rescale
 from .tosa_writer import TosaWriter, Value
 
@@ -99,7 +99,7 @@ def rescale(
     return w.op("RESCALE", [x, *operands, *zeros], x.shape, dtype, *attribute)
 
 
-def clamp(w: TosaWriter, x: Value, bounds: tuple[int, int]) -> Value:
+def clamp(w: TosaWriter, x: Value, bounds: Clamp) -> Value:
     """CLAMP of an int8 value; none where the bounds are those of the type."""
     if bounds == (_INT8_MIN, _INT8_MAX):
         return x

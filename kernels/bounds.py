@@ -7,6 +7,7 @@ from math import prod
 from ..targets.spec import EngineSpec
 from .cuboid import cuboid_vector_cycles
 from .cuboid_op import CuboidAttention
+from .element_types import elements, input_type, output_bytes, output_type
 from .function_ops import Resize
 from .kernel import held_bytes
 from .ops import Add, Conv2d, Pool2d
@@ -20,8 +21,11 @@ def array_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     first = subgraph.ops[0]
     if isinstance(first, CuboidAttention):
         return first.int8_macs / peak + first.int8x16_macs / (spec.parallelism * spec.int8x16_rate)
-    depthwise_peak = spec.output_lanes * spec.positions * spec.depthwise_taps * spec.int8_rate
-    return sum(conv.macs / (depthwise_peak if conv.depthwise else peak) for conv in subgraph.convs)
+    depthwise_peak = spec.output_lanes * spec.positions * spec.depthwise_taps
+    return sum(
+        conv.macs / ((depthwise_peak if conv.depthwise else spec.parallelism) * elements(conv).rate(spec))
+        for conv in subgraph.convs
+    )
 
 
 def vector_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
@@ -32,7 +36,8 @@ def vector_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     if subgraph.convs:
         return 0.0
     outputs = sum(prod(op.output) for op in subgraph.ops)
-    return outputs * (1.0 if isinstance(op, Pool2d | Add) else vector_reads(op, spec)) / spec.vector_lanes
+    passes = 1.0 if isinstance(op, Pool2d | Add) else vector_reads(op, spec)
+    return outputs * passes * max(input_type(op).bytes, output_type(op).bytes) / spec.vector_lanes
 
 
 def compute_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
@@ -45,13 +50,13 @@ def input_bytes(subgraph: Subgraph) -> int:
     """Bytes of the input map that some window touches."""
     op = subgraph.ops[0]
     if isinstance(op, Resize):
-        return touched(op)
+        return touched(op) * input_type(op).bytes
     if not isinstance(op, Conv2d | Pool2d):
-        return prod(op.input)
+        return prod(op.input) * input_type(op).bytes
     w = op.window
     rows = _touched(op.input[0], op.output[0], w.kernel_h, w.stride_h, w.pad_h)
     cols = _touched(op.input[1], op.output[1], w.kernel_w, w.stride_w, w.pad_w)
-    return rows * cols * op.input[2]
+    return rows * cols * op.input[2] * input_type(op).bytes
 
 
 def loaded_bytes(subgraph: Subgraph) -> int:
@@ -60,12 +65,12 @@ def loaded_bytes(subgraph: Subgraph) -> int:
     if subgraph.input is not Memory.SRAM:
         total += input_bytes(subgraph)
     if subgraph.second not in (None, Memory.SRAM):
-        total += prod(subgraph.second_shape)
+        total += prod(subgraph.second_shape) * input_type(subgraph.ops[-1]).bytes
     return total
 
 
 def stored_bytes(subgraph: Subgraph) -> int:
-    return 0 if subgraph.output is Memory.SRAM else prod(subgraph.ops[-1].output)
+    return 0 if subgraph.output is Memory.SRAM else output_bytes(subgraph.ops[-1])
 
 
 def step_bound(subgraph: Subgraph, spec: EngineSpec) -> float:

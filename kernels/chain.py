@@ -18,6 +18,7 @@ from ..targets.isa import ConvMode, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Ring, Value
 from .conv import emit_conv, map_cycles, open_ring
+from .element_types import elements, input_type, output_type
 from .kernel import (
     Buffer,
     Estimate,
@@ -96,13 +97,14 @@ class ChainKernel:
         found = [Buffer(f"weights{n}", Role.WEIGHTS, weight_bytes(s.conv)) for n, s in enumerate(chain)]
         found += [Buffer(f"rolling{n}", Role.ROLLING, _rolling_bytes(s)) for n, s in enumerate(chain[1:], 1)]
         _, in_w, in_c = chain[0].conv.input
+        row_bytes = in_w * in_c * input_type(chain[0].conv).bytes
         _, out_w, out_c = chain[-1].conv.output
         if subgraph.input is not Memory.SRAM:
             first = chain[0]
-            found.append(Buffer("input", Role.INCOMING, first.input_rows(first.rows) * in_w * in_c, depth))
+            found.append(Buffer("input", Role.INCOMING, first.input_rows(first.rows) * row_bytes, depth))
             if first.prologue:
-                found.append(Buffer("prologue", Role.INCOMING, first.input_rows(first.prologue) * in_w * in_c))
-        stripe = tiling.rows * out_w * out_c
+                found.append(Buffer("prologue", Role.INCOMING, first.input_rows(first.prologue) * row_bytes))
+        stripe = tiling.rows * out_w * out_c * output_type(chain[-1].conv).bytes
         if subgraph.second not in (None, Memory.SRAM):
             found.append(Buffer("second", Role.INCOMING, stripe, depth))
         if subgraph.output is not Memory.SRAM:
@@ -118,9 +120,10 @@ class ChainKernel:
         )
         weights = sum(constants_work(spec, 1, weight_bytes(s.conv), 1).cycles + spec.issue_cycles for s in chain)
         in_h, in_w, in_c = chain[0].conv.input
-        load = map_cycles(spec, subgraph.input, (min(chain[0].input_rows(chain[0].rows), in_h), in_w, in_c), in_c)
-        out = map_cycles(spec, subgraph.output, (tiling.rows, *last.output[1:]), last.output[2])
-        second = map_cycles(spec, subgraph.second, (tiling.rows, *last.output[1:]), last.output[2])
+        rows, (size, out_size) = min(chain[0].input_rows(chain[0].rows), in_h), (input_type(last), output_type(last))
+        load = map_cycles(spec, subgraph.input, (rows, in_w, in_c), in_c, size)
+        out = map_cycles(spec, subgraph.output, (tiling.rows, *last.output[1:]), last.output[2], out_size)
+        second = map_cycles(spec, subgraph.second, (tiling.rows, *last.output[1:]), last.output[2], out_size)
         dma = weights + stripes * (load + out + second)
         return pipelined(spec, compute, dma, first=weights + load + second, last=compute / stripes, tail=out)
 
@@ -161,7 +164,7 @@ class _ChainEmitter:
             slot = self.b.load(
                 self.rings["prologue"], **rows_transfer(self.o.input, row0, first.input_rows(first.prologue))
             )
-            source = tile_view("in", slot, first.conv.input[1:], row0=row0)
+            source = tile_view("in", slot, first.conv.input[1:], row0=row0, dtype=self.o.input.dtype)
         else:
             source = map_view("in", self.o.input)
         for number, stage in enumerate(self.chain[:-1]):
@@ -175,7 +178,7 @@ class _ChainEmitter:
             return map_view("in", source)
         row0 = i * (first.rows * first.conv.window.stride_h) + first.first_input_row
         slot = self.b.load(self.rings["input"], **rows_transfer(source, row0, first.input_rows(first.rows)))
-        return tile_view("in", slot, source.shape[1:], row0=row0)
+        return tile_view("in", slot, source.shape[1:], row0=row0, dtype=source.dtype)
 
     def _last(self, source: dict[str, Value | int], i: Value) -> None:
         number, last = len(self.chain) - 1, self.chain[-1].conv
@@ -185,7 +188,8 @@ class _ChainEmitter:
             self._conv(number, source, row, self.rows, map_view("out", self.o.output), second)
             return
         slot = self.b.reserve(self.rings["output"])
-        self._conv(number, source, row, self.rows, tile_view("out", slot, last.output[1:], row0=row), second)
+        target = tile_view("out", slot, last.output[1:], row0=row, dtype=self.o.output.dtype)
+        self._conv(number, source, row, self.rows, target, second)
         self.b.store(self.rings["output"], slot, **rows_transfer(self.o.output, row, self.rows))
 
     def _second(self, row: Value) -> dict[str, Value | int] | None:
@@ -195,7 +199,7 @@ class _ChainEmitter:
         if "second" not in self.rings:
             return map_view("b", second)
         slot = self.b.load(self.rings["second"], **rows_transfer(second, row, self.rows))
-        return tile_view("b", slot, second.shape[1:], row0=row)
+        return tile_view("b", slot, second.shape[1:], row0=row, dtype=second.dtype)
 
     def _conv(
         self,
@@ -220,7 +224,8 @@ class _ChainEmitter:
     def _rolling(self, prefix: str, number: int) -> dict[str, Value | int]:
         """View of the rolling buffer in front of convolution `number`."""
         stage = self.chain[number]
-        return resident_view(prefix, self.o.buffers[f"rolling{number}"], stage.conv.input, wrap=stage.kept_rows)
+        address, shape = self.o.buffers[f"rolling{number}"], stage.conv.input
+        return resident_view(prefix, address, shape, wrap=stage.kept_rows, dtype=input_type(stage.conv))
 
     def _load_weights(self, number: int, name: str) -> Value:
         conv = self.chain[number].conv
@@ -230,7 +235,7 @@ class _ChainEmitter:
 
 def _rolling_bytes(stage: Stage) -> int:
     _, width, channels = stage.conv.input
-    return stage.kept_rows * width * channels
+    return stage.kept_rows * width * channels * input_type(stage.conv).bytes
 
 
 def _stage_cycles(stage: Stage, stripes: int, spec: EngineSpec, *, residual: bool) -> float:
@@ -250,5 +255,6 @@ def _rows_cycles(stage: Stage, rows: int, spec: EngineSpec, residual: bool) -> f
     work = conv_work(
         spec, rows, conv.output[1], conv.output[2], conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
         depthwise=conv.depthwise, residual=residual, stride=(conv.window.stride_h, conv.window.stride_w),
+        elements=elements(conv),
     )  # fmt: skip
     return work.cycles + spec.issue_cycles

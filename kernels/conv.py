@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..targets.cost import ceil_div, constants_work, conv_work, dma_work
-from ..targets.isa import ConvMode, Opcode, Unit
+from ..targets.isa import ConvMode, DType, Opcode, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Fence, Ring, Value
+from .element_types import elements, input_type, output_type
 from .kernel import (
     Buffer,
     Estimate,
@@ -96,9 +97,10 @@ class ConvKernel:
         found = [Buffer("weights", Role.WEIGHTS, record_pitch(p.conv) * p.channels, min(tiling.slots, p.weight_tiles))]
         if subgraph.input is not Memory.SRAM:
             rows = input_rows(p.conv, p.rows) if p.row_tiles > 1 else in_h
-            found.append(Buffer("input", Role.INCOMING, rows * in_w * p.input_channels, min(2, p.input_tiles)))
+            row_bytes = in_w * p.input_channels * input_type(p.conv).bytes
+            found.append(Buffer("input", Role.INCOMING, rows * row_bytes, min(2, p.input_tiles)))
         tiles = p.row_tiles * p.channel_tiles
-        tile_bytes = p.rows * out_w * p.channels
+        tile_bytes = p.rows * out_w * p.channels * output_type(p.conv).bytes
         if subgraph.second not in (None, Memory.SRAM):
             found.append(Buffer("second", Role.INCOMING, tile_bytes, min(2, tiles)))
         if subgraph.output is not Memory.SRAM:
@@ -118,8 +120,9 @@ class ConvKernel:
             n * self._weights_cycles(p, spec, size) for size, n in tile_sizes(p.conv.output[2], p.channels)
         )
         load = 0.0 if subgraph.input is Memory.SRAM else self._stripe_cycles(p, subgraph, spec)
-        out = map_cycles(spec, subgraph.output, (p.rows, p.conv.output[1], p.channels), p.conv.output[2])
-        second = map_cycles(spec, subgraph.second, (p.rows, p.conv.output[1], p.channels), p.conv.output[2])
+        tile, size = (p.rows, p.conv.output[1], p.channels), output_type(p.conv)
+        out = map_cycles(spec, subgraph.output, tile, p.conv.output[2], size)
+        second = map_cycles(spec, subgraph.second, tile, p.conv.output[2], size)
         tiles = p.row_tiles * p.channel_tiles
         dma = all_weights * p.weight_tiles / p.channel_tiles + p.input_tiles * load + tiles * (out + second)
         return pipelined(spec, compute, dma, first=weights + load + second, last=compute / tiles, tail=out)
@@ -149,7 +152,7 @@ class ConvKernel:
         return conv_work(
             spec, rows, conv.output[1], channels, conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
             depthwise=conv.depthwise, residual=subgraph.second is not None,
-            stride=(conv.window.stride_h, conv.window.stride_w),
+            stride=(conv.window.stride_h, conv.window.stride_w), elements=elements(conv),
         ).cycles  # fmt: skip
 
     @staticmethod
@@ -160,7 +163,7 @@ class ConvKernel:
     def _stripe_cycles(p: _Plan, subgraph: Subgraph, spec: EngineSpec) -> float:
         height, width, channels = p.conv.input
         rows = min(height, input_rows(p.conv, p.rows))
-        return map_cycles(spec, subgraph.input, (rows, width, p.input_channels), channels)
+        return map_cycles(spec, subgraph.input, (rows, width, p.input_channels), channels, input_type(p.conv))
 
 
 class _ConvEmitter:
@@ -197,7 +200,7 @@ class _ConvEmitter:
         count = self.p.input_channels
         chan0 = c * count if count < source.shape[2] else 0
         slot = self.b.load(self.rings["input"], **rows_transfer(source, row0, rows, chan0=chan0, channels=count))
-        return tile_view("in", slot, (source.shape[1], count), row0=row0, chan0=chan0)
+        return tile_view("in", slot, (source.shape[1], count), row0=row0, chan0=chan0, dtype=source.dtype)
 
     def tile(self, weights: Value, source: dict[str, Value | int], r: Value, c: Value) -> None:
         p, o = self.p, self.o
@@ -220,7 +223,8 @@ class _ConvEmitter:
             return map_view("out", self.o.output), None
         slot = self.b.reserve(self.rings["output"])
         width = self.p.conv.output[1]
-        return tile_view("out", slot, (width, self.p.channels), row0=row, chan0=channel), slot
+        row_extent, dtype = (width, self.p.channels), self.o.output.dtype
+        return tile_view("out", slot, row_extent, row0=row, chan0=channel, dtype=dtype), slot
 
     def _second(self, row: Value, channel: Value) -> dict[str, Value | int] | None:
         second = self.o.second
@@ -230,7 +234,8 @@ class _ConvEmitter:
             return map_view("b", second)
         transfer = rows_transfer(second, row, self.p.rows, chan0=channel, channels=self.p.channels)
         slot = self.b.load(self.rings["second"], **transfer)
-        return tile_view("b", slot, (second.shape[1], self.p.channels), row0=row, chan0=channel)
+        extent = (second.shape[1], self.p.channels)
+        return tile_view("b", slot, extent, row0=row, chan0=channel, dtype=second.dtype)
 
 
 def emit_conv(
@@ -268,15 +273,21 @@ def tile_sizes(total: int, tile: int) -> list[tuple[int, int]]:
     return ([(tile, full)] if full else []) + ([(rest, 1)] if rest else [])
 
 
-def map_cycles(spec: EngineSpec, memory: Memory | None, tile: tuple[int, int, int], channels: int) -> float:
+def map_cycles(
+    spec: EngineSpec,
+    memory: Memory | None,
+    tile: tuple[int, int, int],
+    channels: int,
+    dtype: DType = DType.INT8,
+) -> float:
     """Cycles to move one tile (rows, columns, channels) of a map with `channels` channels to or from DRAM."""
     if memory in (None, Memory.SRAM):
         return 0.0
-    rows, cols, chans = tile
+    (rows, cols, chans), size = tile, dtype.bytes
     if memory is Memory.HOST and channels > 1 and rows * cols > 1:  # a vector is contiguous in either order
-        work = dma_work(spec, rows * chans, cols, rows * cols * chans)
+        work = dma_work(spec, rows * chans, cols * size, rows * cols * chans)
     elif chans == channels:
-        work = dma_work(spec, 1, rows * cols * chans, 1)
+        work = dma_work(spec, 1, rows * cols * chans * size, 1)
     else:
-        work = dma_work(spec, rows * cols, chans, rows * cols)
+        work = dma_work(spec, rows * cols, chans * size, rows * cols)
     return work.cycles + spec.issue_cycles

@@ -8,9 +8,10 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from ..targets.cost import ceil_div
-from ..targets.isa import NO_LIMIT, RECORD_HEADER_BYTES, Unit
+from ..targets.isa import NO_LIMIT, RECORD_HEADER_BYTES, DType, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Fence, Value
+from .element_types import weight_type
 from .ops import Conv2d, Op, Shape
 from .rescale import rescale_operands
 from .subgraph import Memory, Subgraph
@@ -102,30 +103,34 @@ class TensorRef:
     shape: Shape
     zero_point: int = 0
     strides: tuple[int, int, int] | None = None
+    dtype: DType = DType.INT8
 
     @property
     def steps(self) -> tuple[int, int, int]:
         """Bytes from row to row, channel to channel and column to column."""
-        return self.strides or dense_strides(self.memory, self.shape)
+        return self.strides or dense_strides(self.memory, self.shape, self.dtype)
 
 
-def dense_strides(memory: Memory, shape: Shape) -> tuple[int, int, int]:
+def dense_strides(memory: Memory, shape: Shape, dtype: DType = DType.INT8) -> tuple[int, int, int]:
     """Bytes from row to row, channel to channel and column to column of a map that lies alone."""
-    height, width, channels = shape
+    (height, width, channels), size = shape, dtype.bytes
     if memory is Memory.HOST:
-        return width, height * width, 1
-    return width * channels, 1, channels
+        return width * size, height * width * size, size
+    return width * channels * size, size, channels * size
 
 
 @dataclass(frozen=True, slots=True)
 class StageParams:
-    """Output stage of one operator: zero point and clamp of its result, RESCALE of lone operators,
-    and the three RESCALEs of an addition (first operand, second operand, sum)."""
+    """Output stage of one operator: zero point, clamp and element type of its result, RESCALE of lone operators,
+    and the three RESCALEs of an addition (first operand, second operand, sum).
+
+    Where floats take part, the clamp of a bf16 result and the multiplier of `rescale` are bits of a float32."""
 
     zero_point: int = 0
     clamp: tuple[int, int] = (-128, 127)
     rescale: Rescale = _HALF
     add: tuple[Rescale, Rescale, Rescale] = (_HALF, _HALF, _HALF)
+    dtype: DType = DType.INT8
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +175,8 @@ class Kernel(Protocol):
 
 
 def record_pitch(conv: Conv2d) -> int:
-    """Bytes from one output channel's record (bias, multiplier, shift, weights) to the next; word aligned."""
-    return 4 * ceil_div(RECORD_HEADER_BYTES + conv.weights_per_channel, 4)
+    """Bytes from one output channel's record (bias, scale, weights) to the next; word aligned."""
+    return 4 * ceil_div(RECORD_HEADER_BYTES + conv.weights_per_channel * weight_type(conv).bytes, 4)
 
 
 def weight_bytes(conv: Conv2d) -> int:
@@ -206,28 +211,32 @@ def splits(total: int, multiple: int = 1) -> list[int]:
 def map_view(prefix: str, tensor: TensorRef) -> dict[str, Value | int]:
     """Fields of a view of a map in SRAM, alone or part of a larger one."""
     row, _, column = tensor.steps
-    view = resident_view(prefix, tensor.address, tensor.shape)
+    view = resident_view(prefix, tensor.address, tensor.shape, dtype=tensor.dtype)
     return {**view, f"{prefix}_pitch_h": row, f"{prefix}_pitch_w": column}
 
 
-def resident_view(prefix: str, address: int | Value, shape: Shape, *, wrap: int = 0) -> dict[str, Value | int]:
+def resident_view(
+    prefix: str, address: int | Value, shape: Shape, *, wrap: int = 0, dtype: DType = DType.INT8
+) -> dict[str, Value | int]:
     """Fields of a view of a whole map in SRAM, or of a rolling buffer of `wrap` of its rows."""
     _, width, channels = shape
-    return tile_view(prefix, address, (width, channels), row0=0, wrap=wrap)
+    return tile_view(prefix, address, (width, channels), row0=0, wrap=wrap, dtype=dtype)
 
 
 def tile_view(
-    prefix: str, address: int | Value, row: tuple[int, int], *, row0: int | Value, chan0: int | Value = 0, wrap: int = 0
-) -> dict[str, Value | int]:
+    prefix: str, address: int | Value, row: tuple[int, int], *, row0: int | Value, chan0: int | Value = 0,
+    wrap: int = 0, dtype: DType = DType.INT8,
+) -> dict[str, Value | int]:  # fmt: skip
     """Fields of a view of a tile whose rows hold `row` = (columns, channels) and start at map row `row0`."""
     width, channels = row
     return {
         f"{prefix}_addr": address,
-        f"{prefix}_pitch_h": width * channels,
-        f"{prefix}_pitch_w": channels,
+        f"{prefix}_pitch_h": width * channels * dtype.bytes,
+        f"{prefix}_pitch_w": channels * dtype.bytes,
         f"{prefix}_row0": row0,
         f"{prefix}_wrap": wrap,
         f"{prefix}_chan0": chan0,
+        f"{prefix}_type": dtype,
     }
 
 
@@ -289,11 +298,12 @@ def rows_transfer(
         order = ((width, col, count), (count, chan, 1))
         origins = {"origin2": chan0, "limit2": total}
     (n1, d1, s1), (n2, d2, s2) = order
+    size = tensor.dtype.bytes
     return {
         "dram_addr": tensor.address,
-        "count0": rows, "count1": n1, "count2": n2, "count3": 1,
+        "count0": rows, "count1": n1, "count2": n2, "count3": size,
         "dram_stride0": row, "dram_stride1": d1, "dram_stride2": d2, "dram_stride3": 1,
-        "sram_stride0": width * count, "sram_stride1": s1, "sram_stride2": s2, "sram_stride3": 1,
+        "sram_stride0": width * count * size, "sram_stride1": s1 * size, "sram_stride2": s2 * size, "sram_stride3": 1,
         "origin0": row0, "limit0": height, **origins,
     }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Shape-level operators: what a kernel needs to know, and nothing of models, weights or ONNX.
 
-Feature maps are (height, width, channels), batch 1. A vector of n features is (1, 1, n).
+Feature maps are (height, width, channels), batch 1. A vector of n features is (1, 1, n). `dtype` is the element
+type of the maps: int8, int16 or bf16 (`element_types.py`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Conv2d:
     output: Shape
     window: Window
     depthwise: bool = False
+    dtype: str = "int8"
 
     def __post_init__(self) -> None:
         _check_window(self)
@@ -64,6 +66,7 @@ class Pool2d:
     output: Shape
     window: Window
     maximum: bool
+    dtype: str = "int8"
 
     def __post_init__(self) -> None:
         _check_window(self)
@@ -85,6 +88,7 @@ class Add:
     """Element-wise sum of two maps of one shape."""
 
     output: Shape
+    dtype: str = "int8"
 
     @property
     def input(self) -> Shape:
@@ -97,9 +101,11 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Requantise:
-    """New scale, zero point and clamp for every element: a lone ReLU, ReLU6, Clip or change of scale."""
+    """New scale, zero point and clamp for every element: a lone ReLU, ReLU6, Clip, change of scale or element type."""
 
     output: Shape
+    dtype: str = "int8"
+    source_dtype: str = "int8"
 
     @property
     def input(self) -> Shape:

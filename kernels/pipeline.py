@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from ..targets.cost import constants_latency, constants_work, conv_work
 from ..targets.spec import EngineSpec
+from .element_types import elements
 from .kernel import Tiling, record_pitch
 from .ops import Conv2d
 from .subgraph import Subgraph
@@ -66,6 +67,6 @@ def _tile_cycles(subgraph: Subgraph, conv: Conv2d, channels: int, spec: EngineSp
     compute = conv_work(
         spec, conv.output[0], conv.output[1], channels, conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
         depthwise=conv.depthwise, residual=subgraph.second is not None,
-        stride=(conv.window.stride_h, conv.window.stride_w),
+        stride=(conv.window.stride_h, conv.window.stride_w), elements=elements(conv),
     )  # fmt: skip
     return spec.issue_cycles + load.cycles, spec.issue_cycles + compute.cycles

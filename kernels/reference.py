@@ -1,15 +1,17 @@
 """What every operator means in integers, spelled out with NumPy and nothing of the engine.
 
 This is the oracle that programs are compared with, so it shares no code with the emulator or the
-kernels, save `rescale.py`, which turns real scales into operands. Maps are int8 arrays
-(batch, height, width, channels). Semantics: TOSA 1.0 CONV2D, DEPTHWISE_CONV2D, MAX_POOL2D, ADD and
-RESCALE (scale32, single rounding); averages are a zero-point-free sum and one RESCALE.
+kernels, save `rescale.py`, which turns real scales into operands. Maps are int8 or int16 arrays
+(batch, height, width, channels); bf16 is in `reference_bf16.py`. Semantics: TOSA 1.0 CONV2D,
+DEPTHWISE_CONV2D, MAX_POOL2D, ADD and RESCALE (scale32, single rounding); averages are a zero-point-free
+sum and one RESCALE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +19,10 @@ from numpy.typing import NDArray
 from ..common.errors import ProgramFault
 from .ops import Window
 
-Map = NDArray[np.int8]
+Map = NDArray[Any]  # int8 or int16
 Accumulator = NDArray[np.int32] | NDArray[np.int64]
 INT32_MAX = 2**31 - 1
+INT48_MAX = 2**47 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class Stage:
     multiplier: int | NDArray[np.int64]
     shift: int | NDArray[np.int64]
     zero_point: int
-    clamp: tuple[int, int] = (-128, 127)
+    clamp: tuple[float, float] = (-128, 127)
+    dtype: str = "int8"
 
 
 def rescale(value: NDArray[np.integer], multiplier: int | NDArray[np.int64], shift: int | NDArray[np.int64]) -> NDArray:
@@ -40,16 +44,16 @@ def rescale(value: NDArray[np.integer], multiplier: int | NDArray[np.int64], shi
 
 
 def finish(value: NDArray[np.integer], stage: Stage) -> Map:
-    """int8 result of the output stage for accumulators whose last axis is the channel."""
+    """Result of the output stage for accumulators whose last axis is the channel."""
     scaled = rescale(value, stage.multiplier, stage.shift) + stage.zero_point
-    return np.clip(scaled, *stage.clamp).astype(np.int8)
+    return np.clip(scaled, *stage.clamp).astype(stage.dtype)
 
 
 def conv2d(
     x: Map,
     zero_point: int,
     weights: NDArray[np.int8],
-    bias: NDArray[np.int32],
+    bias: NDArray[np.integer],
     window: Window,
     output: tuple[int, int],
     stage: Stage,
@@ -58,16 +62,20 @@ def conv2d(
 ) -> Map:
     """Convolution of `x` with weights [out][row][column][in] (depthwise: last axis 1); padding counts as zero.
 
-    Raises `ProgramFault` when an accumulator leaves int32, which the engine could not hold.
+    Raises `ProgramFault` when an accumulator leaves int32, or 48 bits for int16 maps, which the engine could not hold.
     """
-    worst = 255 * np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(bias.astype(np.int64))
+    largest = INT32_MAX if x.dtype == np.int8 else INT48_MAX
+    worst = (255 if x.dtype == np.int8 else 2**15) * np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(
+        bias.astype(np.int64)
+    )
     dtype = np.int32 if worst.max() <= INT32_MAX else np.int64
     total = np.broadcast_to(bias.astype(dtype), (x.shape[0], *output, len(bias))).copy()
     for y, c, patch in _taps(_padded(x.astype(dtype) - dtype(zero_point), window, output, 0), window, output):
         tap = weights[:, y, c, :].astype(dtype)
         total += patch * tap[:, 0] if depthwise else np.einsum("nhwi,oi->nhwo", patch, tap)
-    if np.abs(total.astype(np.int64)).max() > INT32_MAX:
-        raise ProgramFault(f"accumulator {int(np.abs(total).max())} leaves int32", hint="use smaller weight scales")
+    if np.abs(total.astype(np.int64)).max() > largest:
+        bits = (largest + 1).bit_length()
+        raise ProgramFault(f"accumulator {int(np.abs(total).max())} leaves int{bits}", hint="use smaller weight scales")
     return finish(total, stage)
 
 
@@ -78,13 +86,13 @@ def average_pool(x: Map, zero_point: int, window: Window, output: tuple[int, int
     return finish(np.asarray(total), stage)
 
 
-def max_pool(x: Map, window: Window, output: tuple[int, int], clamp: tuple[int, int] = (-128, 127)) -> Map:
+def max_pool(x: Map, window: Window, output: tuple[int, int], clamp: tuple[float, float] = (-128, 127)) -> Map:
     """Maximum over those positions of the window that lie inside the map; scale and zero point do not change."""
     padded = _padded(x.astype(np.int64), window, output, -(2**31))
     best = np.full((x.shape[0], *output, x.shape[3]), -(2**31), np.int64)
     for _, _, patch in _taps(padded, window, output):
         best = np.maximum(best, patch)
-    return np.clip(best, *clamp).astype(np.int8)
+    return np.clip(best, *clamp).astype(x.dtype)
 
 
 def add(

@@ -18,7 +18,7 @@ from .tables import Exponentials, NormRecords
 _HALF = 2**14
 
 
-def table(x: Map, values: NDArray[np.int8], clamp: tuple[int, int]) -> Map:
+def table(x: Map, values: NDArray[np.int8], clamp: tuple[float, float]) -> Map:
     """`values` by stored element, from −128 on."""
     return np.clip(values[x.astype(np.int64) + 128], *clamp).astype(np.int8)
 
@@ -37,7 +37,7 @@ def softmax(x: Map, powers: Exponentials, stage: Stage) -> Map:
     return finish((rounded * 2**15 + total // 2) // total, stage)
 
 
-def norm(x: Map, op: Norm, epsilon: int, records: NormRecords, zero_point: int, clamp: tuple[int, int]) -> Map:
+def norm(x: Map, op: Norm, epsilon: int, records: NormRecords, zero_point: int, clamp: tuple[float, float]) -> Map:
     """Group by group: (x − mean) / √(variance + ε), then the scale and offset of each channel."""
     height, width, channels = op.output
     y = np.empty(x.shape, np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 from ..common.errors import ConfigError, UnsupportedError
 from ..common.files import stable_hash
 from .cuboid_op import CuboidAttention
+from .element_types import input_name, output_name
 from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
 from .ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 
@@ -65,6 +66,8 @@ class Subgraph:
         for before, after in zip(self.ops, self.ops[1:], strict=False):
             if before.output != after.input:
                 raise UnsupportedError(f"chain breaks between {before.output} and {after.input}")
+            if output_name(before) != input_name(after):
+                raise UnsupportedError(f"chain breaks between {output_name(before)} and {input_name(after)} elements")
         if len(self.ops) > 1 and not all(isinstance(op, Conv2d) for op in self.ops):
             raise UnsupportedError("only convolutions can be chained")
 

@@ -9,6 +9,7 @@ from ..targets.cost import Work, passes, pool_work, resize_reads, vector_work
 from ..targets.isa import Opcode
 from ..targets.spec import EngineSpec
 from .cuboid_op import CuboidAttention
+from .element_types import elements, input_type, output_type
 from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
 from .ops import Add, Op, Pool2d, Requantise
 
@@ -53,11 +54,11 @@ def vector_op_work(op: Op, spec: EngineSpec, extent: tuple[int, int, int]) -> Wo
     match op:
         case Pool2d(window=w):
             kernel, stride = (w.kernel_h, w.kernel_w), (w.stride_h, w.stride_w)
-            return pool_work(spec, extent, kernel, stride, maximum=op.maximum)
+            return pool_work(spec, extent, kernel, stride, maximum=op.maximum, elements=elements(op))
         case Requantise():
-            return pool_work(spec, extent, (1, 1), (1, 1), maximum=False)
+            return pool_work(spec, extent, (1, 1), (1, 1), maximum=False, elements=elements(op))
         case _:
-            return vector_work(spec, prod(extent), vector_reads(op, spec))
+            return vector_work(spec, prod(extent), vector_reads(op, spec), elements(op))
 
 
 def constant_bytes(op: Op) -> int:
@@ -77,7 +78,7 @@ def constant_bytes(op: Op) -> int:
 
 def is_elementwise(op: Op) -> bool:
     """Every element is read exactly where it is written, so that output and input may be one map."""
-    return isinstance(op, Add | Requantise | Table | Mul)
+    return isinstance(op, Add | Requantise | Table | Mul) and input_type(op).bytes == output_type(op).bytes
 
 
 def channel_unit(op: Op) -> int:

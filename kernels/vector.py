@@ -12,6 +12,7 @@ from ..targets.isa import NormMode, PoolMode, ResizeMode, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Ring, Value
 from .conv import map_cycles, open_ring, tile_sizes
+from .element_types import elements, input_type, output_type
 from .function_ops import Norm, Reduce, Reduction, Resize, Softmax, Table
 from .kernel import (
     Buffer,
@@ -57,34 +58,36 @@ class VectorKernel:
     def buffers(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> tuple[Buffer, ...]:
         op = subgraph.ops[0]
         depth = min(2, _tiles(subgraph, tiling))
-        stripe = tiling.rows * op.output[1] * tiling.channels
+        size, stripe = input_type(op).bytes, tiling.rows * op.output[1] * tiling.channels
         found: list[Buffer] = []
         if constant_bytes(op):
             found.append(Buffer(_CONSTANTS, Role.WEIGHTS, constant_bytes(op)))
         if subgraph.input is not Memory.SRAM:
             rows = _input_rows(subgraph, tiling)
-            size = rows * op.input[1] * tiling.channels * channels_read(op)
-            found.append(Buffer("input", Role.INCOMING, size, depth))
+            held = rows * op.input[1] * tiling.channels * channels_read(op)
+            found.append(Buffer("input", Role.INCOMING, held * size, depth))
         if subgraph.second not in (None, Memory.SRAM):
             gate = _is_gate(subgraph)
-            found.append(Buffer("second", Role.INCOMING, op.output[2] if gate else stripe, 1 if gate else depth))
+            held = (op.output[2] if gate else stripe) * size
+            found.append(Buffer("second", Role.INCOMING, held, 1 if gate else depth))
         if subgraph.output is not Memory.SRAM:
-            found.append(Buffer("output", Role.OUTGOING, stripe, depth))
+            found.append(Buffer("output", Role.OUTGOING, stripe * output_type(op).bytes, depth))
         return tuple(found)
 
     def estimate(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> Estimate:
         op = subgraph.ops[0]
+        kinds = elements(op)
         compute = sum(
             n_rows * n_channels * (spec.issue_cycles + vector_op_work(op, spec, (rows, op.output[1], channels)).cycles)
             for rows, n_rows in tile_sizes(op.output[0], tiling.rows)
             for channels, n_channels in tile_sizes(op.output[2], tiling.channels)
         )
         rows_in, chans_in = min(op.input[0], _input_rows(subgraph, tiling)), tiling.channels * channels_read(op)
-        load = map_cycles(spec, subgraph.input, (rows_in, op.input[1], chans_in), op.input[2])
+        load = map_cycles(spec, subgraph.input, (rows_in, op.input[1], chans_in), op.input[2], kinds.first)
         stripe = (tiling.rows, op.output[1], tiling.channels)
         once = _constant_cycles(spec, subgraph)
-        second = 0.0 if _is_gate(subgraph) else map_cycles(spec, subgraph.second, stripe, op.output[2])
-        out = map_cycles(spec, subgraph.output, stripe, op.output[2])
+        second = 0.0 if _is_gate(subgraph) else map_cycles(spec, subgraph.second, stripe, op.output[2], kinds.first)
+        out = map_cycles(spec, subgraph.output, stripe, op.output[2], kinds.out)
         dma = _tiles(subgraph, tiling) * (load + second + out) + once
         last = compute / _tiles(subgraph, tiling)
         return pipelined(spec, compute, dma, first=once + load + second, last=last, tail=out)
@@ -140,7 +143,8 @@ class _Emitter:
         if slot is None:
             fields |= map_view("out", operands.output)
         else:
-            fields |= tile_view("out", slot, (op.output[1], tiling.channels), row0=row, chan0=channel)
+            extent, dtype = (op.output[1], tiling.channels), operands.output.dtype
+            fields |= tile_view("out", slot, extent, row0=row, chan0=channel, dtype=dtype)
         self.builder.emit(Unit.VECTOR, opcode(op), **fields, **self._settings())
         if slot is not None:
             transfer = rows_transfer(operands.output, row, tiling.rows, chan0=channel, channels=tiling.channels)
@@ -167,7 +171,7 @@ class _Emitter:
             return map_view(prefix, tensor)
         (row0, count), (chan0, width) = rows, channels
         slot = self.builder.load(self.rings[name], **rows_transfer(tensor, row0, count, chan0=chan0, channels=width))
-        return tile_view(prefix, slot, (tensor.shape[1], width), row0=row0, chan0=chan0)
+        return tile_view(prefix, slot, (tensor.shape[1], width), row0=row0, chan0=chan0, dtype=tensor.dtype)
 
     def _second(self, rows: tuple[Value, int], channels: tuple[Value, int]) -> dict[str, Value | int]:
         second = self.operands.second

@@ -31,13 +31,12 @@ from .execute_matmul import execute_matmul
 from .execute_vector import execute_vector
 from .isa import FIELDS, Opcode, Unit
 from .memory import Box, Memory
-from .program import PORT_TYPES, Port, Program
+from .program import HOST_TYPES, PORT_TYPES, Port, Program
 from .ranges import MAX_SEMAPHORE, check_fields
 from .resolve import field_values, walk
 from .threads import one_blas_thread
 from .validate import labels, validate
 
-HOST_TYPES = {"int8": np.dtype(np.int8), "int16": np.dtype(np.int16), "bf16": np.dtype(np.float32)}
 _STATE_BYTES = 2**28  # of one chunk of runs
 _PRIORITIES = {
     "program": (Unit.DMA_IN, Unit.ARRAY, Unit.VECTOR, Unit.DMA_OUT),

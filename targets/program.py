@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from .isa import DType, Instruction, Unit
 from .spec import EngineSpec
 
+HOST_TYPES = {"int8": np.dtype(np.int8), "int16": np.dtype(np.int16), "bf16": np.dtype(np.float32)}
 PORT_TYPES = {"int8": DType.INT8, "int16": DType.INT16, "bf16": DType.BF16}
 
 

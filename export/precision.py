@@ -1,0 +1,172 @@
+"""Precision per operator: an int8 graph becomes one whose operators work on int8, int16 (int8x16) or bf16 maps.
+
+Maps keep the real range that calibration gave them, so that a wider type only rounds less. Where neighbours differ, a
+`Requantise` converts; maps that the host gives and takes stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.errors import ConfigError, UnknownNameError, UnsupportedError
+from ..kernels.element_types import PRECISIONS, TYPED, full_range
+from ..kernels.ops import Conv2d, Requantise
+from ..targets.elements import rounded_to_bf16
+from .graph import Clamp, ConvConstants, Graph, Node, Quantisation, Tensor
+
+_LARGEST_INT16 = 2**15 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What precision each operator gets: that of the first pattern that fits its name, or else `default`.
+
+    Patterns are shell-like (`stage3.*`). Operators that know int8 only keep it, unless a pattern asks for more.
+    """
+
+    default: str = "int8"
+    overrides: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (self.default, *(precision for _, precision in self.overrides)):
+            if name not in PRECISIONS:
+                raise UnknownNameError("precision", name, PRECISIONS)
+
+    def of(self, node: Node) -> str:
+        """The name of the operator's precision; `UnsupportedError` when a pattern asks for what it cannot do."""
+        for pattern, precision in self.overrides:
+            if any(fnmatchcase(name, pattern) for name in (node.name, *node.source)):
+                if precision != "int8" and not isinstance(node.op, TYPED):
+                    raise UnsupportedError(f"{type(node.op).__name__} works on int8 only", where=f"node {node.name!r}")
+                return precision
+        return self.default if isinstance(node.op, TYPED) else "int8"
+
+    @property
+    def is_plain(self) -> bool:
+        return self.default == "int8" and all(precision == "int8" for _, precision in self.overrides)
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """`PATTERN=PRECISION` as a pair; `ConfigError` for anything else."""
+    pattern, equals, precision = text.rpartition("=")
+    if not (equals and pattern and precision):
+        raise ConfigError(f"{text!r} is not PATTERN=PRECISION", hint=f"precisions: {', '.join(PRECISIONS)}")
+    return pattern, precision
+
+
+@dataclass(frozen=True, slots=True)
+class RealWeights:
+    """Weights [out][row][column][in] and bias of a convolution before quantisation, float32."""
+
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+def with_precision(graph: Graph, precision: Precision, real: Mapping[str, RealWeights] | None = None) -> Graph:
+    """`graph`, of int8 maps, with the chosen precisions. bf16 operators take `real` weights by node name, or else the
+    int8 ones at their scale. Raises `UnsupportedError` for patterns that no operator can follow."""
+    return graph if precision.is_plain else _Assignment(graph, precision, real or {}).graph()
+
+
+@dataclass(slots=True)
+class _Assignment:
+    source: Graph
+    precision: Precision
+    real: Mapping[str, RealWeights]
+    nodes: list[Node] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    constants: dict = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)  # element type in which each map was made
+
+    def graph(self) -> Graph:
+        for name in self.source.inputs:
+            self.made[name] = self.source.tensors[name].dtype
+            self._add(name, self.made[name])
+        for node in self.source.nodes:
+            self._assign(node, PRECISIONS[self.precision.of(node)])
+        for name in self.source.outputs:
+            self._as(name, self.source.tensors[name].dtype)
+        return replace(self.source, nodes=tuple(self.nodes), tensors=self.tensors, constants=self.constants)
+
+    def _assign(self, node: Node, dtype: str) -> None:
+        inputs = tuple(self._as(name, dtype) for name in node.inputs)
+        output = self._add(node.output, dtype)
+        self.made[node.output] = dtype
+        op = node.op
+        if isinstance(op, Requantise):
+            op = replace(op, dtype=dtype, source_dtype=dtype)
+        elif isinstance(op, TYPED):
+            op = replace(op, dtype=dtype)
+        clamp = _clamp(node.clamp, self.source.tensors[node.output], self.tensors[output])
+        self.nodes.append(replace(node, op=op, inputs=inputs, output=output, clamp=clamp))
+        if node.name in self.source.constants:
+            self.constants[node.name] = self._constants(node, dtype)
+
+    def _as(self, name: str, dtype: str) -> str:
+        """The map in another element type, converted when it is first asked for."""
+        found = _variant(name, dtype, self.source.tensors[name])
+        if found in self.tensors:
+            return found
+        made = _variant(name, self.made[name], self.source.tensors[name])
+        op = Requantise(self.source.tensors[name].shape, dtype=dtype, source_dtype=self.made[name])
+        producer = self.source.producer(name)
+        self._add(name, dtype)
+        self.nodes.append(
+            Node(f"{name}.{dtype}", op, (made,), found, full_range(dtype), producer.source if producer else ())
+        )
+        return found
+
+    def _add(self, name: str, dtype: str) -> str:
+        tensor = self.source.tensors[name]
+        found = _variant(name, dtype, tensor)
+        self.tensors[found] = replace(tensor, name=found, dtype=dtype, quantisation=_quantisation(tensor, dtype))
+        return found
+
+    def _constants(self, node: Node, dtype: str) -> object:
+        constants = self.source.constants[node.name]
+        if dtype == "int8" or not isinstance(constants, ConvConstants) or not isinstance(node.op, Conv2d):
+            return constants
+        tensor = self.source.tensors[node.inputs[0]]
+        units = tensor.quantisation.scale * constants.scales
+        if dtype == "int16":
+            ratio = tensor.quantisation.scale / _quantisation(tensor, dtype).scale
+            return replace(constants, bias=np.rint(constants.bias.astype(np.float64) * ratio).astype(np.int64))
+        if node.name in self.real:
+            weights, bias = self.real[node.name].weights, self.real[node.name].bias
+        else:
+            weights, bias = constants.weights * constants.scales[:, None, None, None], constants.bias * units
+        kept = rounded_to_bf16(np.ascontiguousarray(weights, np.float32))
+        return ConvConstants(kept, bias.astype(np.float32), np.ones(len(kept)))
+
+
+def _variant(name: str, dtype: str, tensor: Tensor) -> str:
+    return name if dtype == tensor.dtype else f"{name}@{dtype}"
+
+
+def _quantisation(tensor: Tensor, dtype: str) -> Quantisation:
+    """The same real range, as far as the type holds it, symmetric where it has no zero point."""
+    own = tensor.quantisation
+    if dtype == tensor.dtype:
+        return own
+    if dtype == "bf16":
+        return Quantisation(1.0, 0)
+    low, high = full_range(tensor.dtype)
+    reach = max(high - own.zero_point, own.zero_point - low)
+    return Quantisation(own.scale * reach / _LARGEST_INT16, 0)
+
+
+def _clamp(clamp: Clamp, before: Tensor, after: Tensor) -> Clamp:
+    """The real bounds of the stored values, in the units of the new type; saturation bounds like any clamp."""
+    if before.dtype == after.dtype:
+        return clamp
+    own = before.quantisation
+    low, high = ((bound - own.zero_point) * own.scale / after.quantisation.scale for bound in clamp)
+    if after.dtype == "bf16":
+        return low, high
+    least, most = full_range(after.dtype)
+    return max(least, round(low)), min(most, round(high))
