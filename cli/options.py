@@ -58,7 +58,7 @@ OptimiseOption = Annotated[
     Optimise,
     typer.Option(
         "--optimise",
-        help="Few cycles, or the least SRAM that costs at most 5 % more of them.",
+        help="Few cycles, or little SRAM: 5 % more cycles for at most half of it, or up to 25 % more.",
     ),
 ]
 ModelArgument = Annotated[

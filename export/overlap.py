@@ -20,6 +20,8 @@ from ..kernels.subgraph import Subgraph
 from ..targets.cost import ceil_div, constants_work
 from ..targets.spec import EngineSpec
 
+_FARTHEST = 3  # steps: beyond that, SRAM is held for long, and a plan with little SRAM falls far behind
+
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
@@ -130,6 +132,7 @@ def _wanted(loads: Sequence[_Loads], begins: Sequence[float]) -> list[Overlap]:
             used = min(step.tiles, max(0, floor((limit - begin) / period)))
             slots = max(slots, tile + 1 - used)
         first = max((i for i in range(number) if loads[i].streams), default=0)
+        first = max(first, number - _FARTHEST)
         ahead = next((n for n in range(1, number - first + 1) if begins[number - n] <= limit), number - first)
         wanted.append(Overlap(ahead if step.tiles and not step.waits else 0, step.depth if step.mapped else slots))
     return wanted[::-1]

@@ -37,11 +37,12 @@ from .partition import (
 )
 from .planned import Plan, PlannedStep, buffer_name
 from .squeeze import smallest
-from .tiling import choose
+from .tiling import Chooser
 
 _OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.0)  # of SRAM that overlap may fill, until placement succeeds
 _NEARLY_FULL = 0.8  # steps that hold so much of the largest sum of maps may be what does not fit
 _NEARLY_AS_FAST = 1.02
+_WORTH_A_LAG = 0.97
 _ROOMS = (1.0, 0.7, 0.4)  # of the free SRAM that workspaces may use, when placement is fragmented
 
 
@@ -54,7 +55,12 @@ def plan(
         UnsupportedError: naming the node whose smallest tile does not fit.
     """
     capacity = min(spec.sram_bytes, sram_limit_bytes or spec.sram_bytes)
-    fast = _plan(graph, spec, capacity, wide=False)
+    try:
+        fast = _plan(graph, spec, capacity, wide=False)
+    except UnsupportedError:
+        if spec.spill:
+            raise
+        fast = _plan(graph, spec, capacity, wide=True)  # where no map can leave SRAM, longer chains may still do
     if optimise is Optimise.LATENCY:
         return fast
     return smallest(graph, spec, fast, lambda limit: _plan(graph, spec, limit, wide=True))
@@ -66,7 +72,7 @@ def _plan(graph: Graph, spec: EngineSpec, capacity: int, *, wide: bool) -> Plan:
         groups: Sequence[Group] = cascades(graph, fuse_additions(graph), spec, capacity)
     else:
         groups = partition(graph, spec, sram_bytes=capacity)
-    return _Planner(graph, groups, spec, capacity).plan()
+    return _Planner(graph, groups, spec, capacity, wide=wide).plan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,8 @@ class _Maps:
 
 
 class _Planner:
-    def __init__(self, graph: Graph, groups: Sequence[Group], spec: EngineSpec, capacity: int) -> None:
-        self.graph, self.groups, self.spec, self.capacity = graph, groups, spec, capacity
+    def __init__(self, graph: Graph, groups: Sequence[Group], spec: EngineSpec, capacity: int, *, wide: bool) -> None:
+        self.graph, self.groups, self.spec, self.capacity, self.wide = graph, groups, spec, capacity, wide
         self.spans = lifetimes(graph, list(groups))
 
     def plan(self) -> Plan:
@@ -88,6 +94,7 @@ class _Planner:
         where = dict.fromkeys(self.graph.inputs, Memory.HOST)  # for those that nothing reads
         where |= {name: places[name] for name in (*passed, *map(self.graph.root, passed))}
         maps = self._settle(_Maps(where))
+        maps = self._hastened(maps) if self.wide else maps
         while True:
             for room in _ROOMS:
                 if found := self._try(maps, room):
@@ -103,6 +110,18 @@ class _Planner:
                 return maps
             lagged = self._lagged(maps, worst, excess[worst]) if worst not in maps.lags else None
             maps = lagged or self._spill(maps, worst)
+
+    def _hastened(self, maps: _Maps) -> _Maps:
+        """Lags also where a step would fit without, if the room that they make lets it run faster."""
+        for step, group in enumerate(self.groups):
+            if step in maps.lags or not may_lag(group, step, self.spans, maps.where):
+                continue
+            room = self.capacity - self._live(maps)[step]
+            plain = min(_hidden_cycles(c) for c in self._choices(maps, step) if c.workspace_bytes <= room)
+            better = self._lagged(maps, step, 1)
+            if better and _hidden_cycles(better.lags[step].choice) < _WORTH_A_LAG * plain:
+                maps = better
+        return maps
 
     def _relieved(self, maps: _Maps) -> _Maps:
         """One more output overwrites its input, at the fullest step where that is possible, or one more map spills."""
@@ -195,13 +214,14 @@ class _Planner:
         """A plan whose workspaces use at most `room` of what is free at their step, or None if it cannot be placed."""
         live = self._live(maps)
         subgraphs = [group.subgraph(maps.where) for group in self.groups]
+        chooser = Chooser(self.spec)
         chosen: list[Candidate] = []
         for step, subgraph in enumerate(subgraphs):
             limit = (self.capacity - live[step]) * room
             fitting = [c for c in self._choices(maps, step) if c.workspace_bytes <= limit]
             if not fitting:
                 return None
-            chosen.append(choose(subgraph, self.spec, tuple(fitting)))
+            chosen.append(chooser.choose(subgraph, fitting))
         return self._overlapped(maps, subgraphs, chosen, live)
 
     def _overlapped(
@@ -236,6 +256,11 @@ class _Planner:
         if peak > (goal or self.capacity):
             return None
         return Plan(_steps(self.groups, subgraphs, chosen, found), maps.where, addresses, peak, every)
+
+
+def _hidden_cycles(choice: Candidate) -> float:
+    """Of a step whose first loads hide under the step before."""
+    return max(choice.estimate.compute, choice.estimate.dma)
 
 
 def _buffer_blocks(chosen: Sequence[Candidate], found: Sequence[Overlap]) -> list[Block]:

@@ -97,7 +97,7 @@ def test_optimising_for_sram_takes_less_of_it_and_little_more_time(cli: Cli, arc
     words = ("profile", architecture_file, "-t", "ne-64", "--format", "json")
     fast, small = (cli(*words, "--optimise", mode).document["totals"] for mode in ("latency", "sram"))
     assert small["sram_bytes"] < fast["sram_bytes"]
-    assert small["cycles"] <= 1.05 * fast["cycles"]
+    assert small["cycles"] <= 1.25 * fast["cycles"]
 
 
 def test_only_plans_for_latency_are_predicted(cli: Cli, architecture_file: Path) -> None:

@@ -123,3 +123,13 @@ def test_weights_load_during_the_step_before_where_memory_allows() -> None:
     steps = plan(_bottleneck(16, 16), NE256).steps
     assert all(step.prefetch for step in steps[1:])
     assert not steps[0].prefetch
+
+
+def test_where_no_map_can_leave_sram_a_longer_chain_is_the_last_resort() -> None:
+    spec = replace(NE256, name="ne-256-bound", sram_bytes=96 * 1024, spill=False, io_memory="sram")
+    found = plan(_bottleneck(56, 16), spec)
+    assert not found.spilled()
+    assert max(len(step.group.ops) for step in found.steps) >= 3
+    with pytest.raises(UnsupportedError, match="cannot leave it") as caught:
+        plan(_bottleneck(56, 16), replace(spec, sram_bytes=32 * 1024))
+    assert caught.value.where.startswith("node ")

@@ -59,7 +59,7 @@ def test_nothing_is_chained_where_everything_fits() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31))
-def test_sram_is_never_more_than_for_latency_and_time_at_most_a_twentieth_more(seed: int) -> None:
+def test_less_sram_costs_a_twentieth_of_the_time_for_half_of_it_and_a_quarter_at_most(seed: int) -> None:
     rng = np.random.default_rng(seed)
     graph = random_graph(rng, max_ops=8)
     spec = random_spec(rng, PRESETS, graph)
@@ -69,7 +69,9 @@ def test_sram_is_never_more_than_for_latency_and_time_at_most_a_twentieth_more(s
         return
     small = compile_graph(graph, spec, optimise=Optimise.SRAM)
     assert small.sram_bytes <= fast.sram_bytes
-    assert small.timing.cycles <= 1.05 * fast.timing.cycles
+    assert small.timing.cycles <= 1.25 * fast.timing.cycles
+    if small.sram_bytes == fast.sram_bytes:
+        assert small.timing.cycles == fast.timing.cycles
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
