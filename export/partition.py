@@ -261,8 +261,8 @@ def in_place_operand(
     """The operand whose memory the output of `group` may overwrite element by element, if any.
 
     Operands of element-wise operators are read exactly where the output is written; a gate is not. A residual that is
-    also the input of a convolution is safe only in a chain that begins with a 1×1 convolution: such a chain has read
-    every row before it writes it.
+    also the input of a convolution is safe only in a chain that reads no row again that a stripe has written: one
+    whose first convolution runs ahead by at least its padding.
     """
     if where[group.output] is not Memory.SRAM or not group.plain:
         return None
