@@ -58,10 +58,19 @@ def _fewer_inputs(conv: Conv2d, spec: EngineSpec) -> tuple[float, str]:
     kept = channels - channels % spec.input_lanes
     if conv.depthwise or kept == channels:
         return 1.0, ""
+    used = _input_use(conv, spec)
     if not kept:
-        return spec.input_lanes / channels, f"{channels} of {spec.input_lanes} input lanes in use: more would be free"
+        return 1 / used, f"{channels} input channels use {used:.0%} of the input lanes: more would be free"
     smaller = Conv2d((*conv.input[:2], kept), conv.output, conv.window)
-    return _gain(conv, smaller, spec, "input channels", channels, spec.input_lanes, kept)
+    gain = _cycles(conv, spec) / _cycles(smaller, spec)
+    return gain, f"{channels} input channels use {used:.0%} of the input lanes: {kept} would be {gain:.1f}x faster"
+
+
+def _input_use(conv: Conv2d, spec: EngineSpec) -> float:
+    """Share of the input lanes that have a product to form, in the fold that leaves the fewest idle."""
+    channels, taps = conv.input[2], conv.window.taps
+    steps = min(ceil_div(channels, c) * ceil_div(taps, t) for c, t in spec.array_folds)
+    return channels * taps / (steps * spec.input_lanes * spec.step_cycles)
 
 
 def _taller(conv: Conv2d, spec: EngineSpec) -> tuple[float, str]:
