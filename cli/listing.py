@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from .command import command
 from .options import TargetOption
 from .output import Output
 from .tables import table
+
+if TYPE_CHECKING:
+    from ..targets.spec import EngineSpec
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -57,12 +60,20 @@ def _once(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 def _targets() -> Rows:
     from ..targets.spec import load_spec, preset_names
 
-    specs = [load_spec(name) for name in preset_names()]
-    headers = ("name", "parallelism", "clock_mhz", "sram_bytes", "dram_bytes_per_cycle")
-    rows = [(s.name, s.parallelism, s.clock_mhz, s.sram_bytes, s.dram_bytes_per_cycle) for s in specs]
-    return headers, [
-        (row[0], *(f"{value:g}" if isinstance(value, float) else str(value) for value in row[1:])) for row in rows
-    ]
+    headers = (
+        "name", "parallelism", "dataflow", "clock_mhz", "sram_bytes", "sram_bytes_per_cycle", "dram_bytes_per_cycle",
+        "flash_bytes_per_cycle", "channels_in_x_out",
+    )  # fmt: skip
+    return headers, [_target(load_spec(name)) for name in preset_names()]
+
+
+def _target(spec: EngineSpec) -> tuple[str, ...]:
+    # An engine whose maps stay in SRAM and whose constants come from flash has no DRAM, whatever rate is noted for it.
+    dram = spec.dram_bytes_per_cycle if spec.spill or spec.io_memory == "dram" else 0.0
+    rates = (spec.clock_mhz, float(spec.sram_bytes), spec.sram_bytes_per_cycle, dram, spec.flash_bytes_per_cycle)
+    inputs, outputs = spec.channel_multiples
+    shown = (f"{value:.10g}" for value in rates)
+    return spec.name, str(spec.parallelism), spec.dataflow, *shown, f"{inputs}x{outputs}"
 
 
 def _families() -> Rows:

@@ -190,7 +190,8 @@ class EngineSpec:
         return stable_hash(asdict(self))
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Every field, as JSON and TOML hold them: lists in the place of tuples."""
+        return asdict(self) | {name: [list(row) for row in getattr(self, name)] for name in LIST_WIDTHS}
 
 
 def spec_from_dict(values: dict[str, Any], *, where: str = "") -> EngineSpec:

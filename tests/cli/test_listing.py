@@ -9,7 +9,7 @@ from cli_runner import Cli
 
 from lanefit.cli.listing import Kind
 from lanefit.export.placement import support_table
-from lanefit.targets.spec import load_spec, spec_from_toml
+from lanefit.targets.spec import load_spec, preset_names, spec_from_toml
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -19,6 +19,15 @@ def test_every_list_has_rows_as_table_and_as_json(cli: Cli, kind: Kind) -> None:
     assert ran.code == 0
     assert items
     assert next(iter(items[0].values())) in cli("list", kind).out
+
+
+def test_targets_are_listed_with_memories_and_the_channels_that_fill_their_lanes(cli: Cli) -> None:
+    items = {item["name"]: item for item in cli("list", "targets", "--format", "json").document["items"]}
+    assert set(items) == set(preset_names())
+    ne256, ethos = items["ne-256"], items["ethos-u55-128"]
+    assert (ne256["parallelism"], ne256["channels_in_x_out"], ne256["dram_bytes_per_cycle"]) == ("256", "16x16", "8")
+    assert (ethos["channels_in_x_out"], ethos["flash_bytes_per_cycle"]) == ("32x8", "1")
+    assert ethos["dram_bytes_per_cycle"] == "0"  # it has none
 
 
 def test_supported_operators_come_from_the_rules(cli: Cli) -> None:
