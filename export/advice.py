@@ -49,8 +49,10 @@ def _fewer_outputs(conv: Conv2d, spec: EngineSpec) -> tuple[float, str]:
     kept = channels - channels % spec.output_lanes
     if kept in (0, channels):
         return 1.0, ""
+    _, _, deep = _block(conv, spec)
+    used = channels / (ceil_div(channels, deep) * deep)
     smaller = Conv2d(conv.input, (*conv.output[:2], kept), conv.window) if not conv.depthwise else conv
-    return _gain(conv, smaller, spec, "output channels", channels, spec.output_lanes, kept)
+    return _gain(conv, smaller, spec, f"{channels} output channels use {used:.0%} of the output lanes", kept)
 
 
 def _fewer_inputs(conv: Conv2d, spec: EngineSpec) -> tuple[float, str]:
@@ -59,11 +61,10 @@ def _fewer_inputs(conv: Conv2d, spec: EngineSpec) -> tuple[float, str]:
     if conv.depthwise or kept == channels:
         return 1.0, ""
     used = _input_use(conv, spec)
+    text = f"{channels} input channels use {used:.0%} of the input lanes"
     if not kept:
-        return 1 / used, f"{channels} input channels use {used:.0%} of the input lanes: more would be free"
-    smaller = Conv2d((*conv.input[:2], kept), conv.output, conv.window)
-    gain = _cycles(conv, spec) / _cycles(smaller, spec)
-    return gain, f"{channels} input channels use {used:.0%} of the input lanes: {kept} would be {gain:.1f}x faster"
+        return 1 / used, f"{text}: more would be free"
+    return _gain(conv, Conv2d((*conv.input[:2], kept), conv.output, conv.window), spec, text, kept)
 
 
 def _input_use(conv: Conv2d, spec: EngineSpec) -> float:
@@ -73,24 +74,28 @@ def _input_use(conv: Conv2d, spec: EngineSpec) -> float:
     return channels * taps / (steps * spec.input_lanes * spec.step_cycles)
 
 
+def _block(conv: Conv2d, spec: EngineSpec) -> tuple[int, int, int]:
+    """The micro-block that covers the output with the least beyond it."""
+
+    def covered(block: tuple[int, int, int]) -> int:
+        return prod(ceil_div(extent, step) * step for extent, step in zip(conv.output, block, strict=True))
+
+    return min(spec.array_blocks, key=covered)
+
+
 def _taller(conv: Conv2d, spec: EngineSpec) -> tuple[float, str]:
     """Maps that do not fill the micro-blocks of positions."""
-    rows, cols = conv.output[:2]
-    filled = ceil_div(rows, spec.positions_h) * ceil_div(cols, spec.positions_w) * spec.positions
-    gain = filled / (rows * cols)
-    block = f"{spec.positions_h}x{spec.positions_w}"
+    (rows, cols, _), (high, wide, _) = conv.output, _block(conv, spec)
+    gain = ceil_div(rows, high) * high * ceil_div(cols, wide) * wide / (rows * cols)
     return (
         gain,
-        f"a {rows}x{cols} map fills {1 / gain:.0%} of its {block} blocks: up to {gain:.1f}x in a size that fits",
+        f"a {rows}x{cols} map fills {1 / gain:.0%} of its {high}x{wide} blocks: up to {gain:.1f}x in a size that fits",
     )
 
 
-def _gain(
-    conv: Conv2d, smaller: Conv2d, spec: EngineSpec, what: str, channels: int, lanes: int, kept: int
-) -> tuple[float, str]:
+def _gain(conv: Conv2d, smaller: Conv2d, spec: EngineSpec, text: str, kept: int) -> tuple[float, str]:
     gain = _cycles(conv, spec) / _cycles(smaller, spec)
-    blocks = ceil_div(channels, lanes)
-    return gain, f"{channels} {what} use {blocks} blocks of {lanes} lanes: {kept} would be {gain:.1f}x faster"
+    return gain, f"{text}: {kept} would be {gain:.1f}x faster"
 
 
 def _cycles(conv: Conv2d, spec: EngineSpec) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,19 +15,27 @@ from lanefit.nas.space import Space
 from lanefit.targets.spec import load_spec
 
 NE_256 = load_spec("ne-256")
+COARSE = replace(NE_256, micro_blocks=())  # one way to use the output lanes: a staircase of whole blocks
 
 
 @pytest.mark.parametrize(("target", "lanes"), [("ne-64", 8), ("ne-256", 16), ("ne-1024", 32)])
 def test_multiples_of_the_lanes_are_what_stays(target: str, lanes: int) -> None:
-    report = curate_values("channels", range(4, 161, 4), channel_latency(load_spec(target)))
+    coarse = replace(load_spec(target), micro_blocks=())
+    report = curate_values("channels", range(4, 161, 4), channel_latency(coarse))
     assert report.kept == tuple(range(lanes, 161, lanes))
     assert report.roughness_after is not None
     assert report.roughness_before is not None
     assert report.roughness_after < report.roughness_before
 
 
+def test_a_choice_of_micro_blocks_makes_more_counts_worth_having() -> None:
+    coarse, fine = (curate_values("channels", range(4, 161), channel_latency(s)).kept for s in (COARSE, NE_256))
+    assert set(coarse) < set(fine)
+    assert len(fine) < 157
+
+
 def test_the_space_of_a_family_shrinks_to_the_edges_and_the_report_says_why() -> None:
-    space, report = curate(Space.of(families.get("ibn-classifier")), NE_256)
+    space, report = curate(Space.of(families.get("ibn-classifier")), COARSE)
     for knob in space.knobs:
         if knob.kind == "channels":
             assert all(int(value) % 16 == 0 for value in knob.values)
@@ -66,7 +75,7 @@ def test_a_given_latency_is_evaluated_instead_of_the_closed_form() -> None:
 
 
 def test_zero_channels_mean_no_layer_and_are_kept() -> None:
-    assert curate_values("head", (0, 8, 16), channel_latency(NE_256)).kept == (0, 16)
+    assert curate_values("head", (0, 8, 16), channel_latency(COARSE)).kept == (0, 16)
 
 
 @pytest.mark.parametrize("values", [(), (0,), (-4, 8)])
@@ -98,5 +107,6 @@ def test_values_on_one_step_leave_only_the_largest(values: list[int]) -> None:
 
 def test_utilisation_is_a_share_and_full_at_whole_blocks() -> None:
     assert channel_utilisation(NE_256, 64) == pytest.approx(1.0)
-    assert channel_utilisation(NE_256, 65) < 0.85
+    assert channel_utilisation(COARSE, 65) < 0.85
+    assert channel_utilisation(COARSE, 65) < channel_utilisation(NE_256, 65) < 1
     assert roughness([1, 2], [1.0, 5.0]) == 0.0
