@@ -8,16 +8,18 @@
 * Depth to space and back: one copy for each position of a block, from and to strided views.
 * Transposed convolution: one convolution for each position of a stride × stride block, with the taps that reach it,
   written to a strided view. No zero is multiplied and no product computed twice.
+* Nearest upsampling in front of a convolution: the same, where sums of weights allow it (`upsampled.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..common.errors import UnsupportedError
+from ..kernels.function_ops import Resize
 from ..kernels.movement_ops import (
     Concat,
     DepthToSpace,
@@ -31,13 +33,14 @@ from ..kernels.movement_ops import (
 from ..kernels.ops import Conv2d, Pool2d, Requantise, Shape, Window
 from .graph import ConvConstants, Graph, Node, Tensor, View
 from .phases import Phase, phase_constants, phases
+from .upsampled import factors, folds
 
 _WHOLE = (-128, 127)
 
 
 def moves(graph: Graph) -> bool:
     """True when `expand` would change the graph."""
-    return any(isinstance(node.op, Movement) for node in graph.nodes)
+    return any(isinstance(node.op, Movement | Resize) for node in graph.nodes)
 
 
 def expand(graph: Graph, *, share: bool = True) -> Graph:
@@ -65,6 +68,8 @@ class _Expander:
         self.views = dict(graph.views)
         self.constants = {n.name: graph.constants[n.name] for n in graph.nodes if n.name in graph.constants}
         self.padded: dict[str, tuple[str, int, int]] = {}
+        self.folded: dict[str, tuple[str, list[tuple[Phase, ConvConstants]]]] = {}
+        self.repeats: dict[str, tuple[int, int]] = {}
 
     def add(self, node: Node) -> None:
         op = node.op
@@ -84,6 +89,11 @@ class _Expander:
                 self._blocks(node, op)
             case TransposedConv2d():
                 self._transposed(node, op)
+            case Resize() if self._folds(node, op):
+                pass
+            case Conv2d() if node.inputs[0] in self.folded:
+                source, parts = self.folded[node.inputs[0]]
+                self._phased(node, source, self.repeats[node.inputs[0]], parts)
             case Conv2d() if node.inputs[0] in self.padded:
                 name, top, left = self.padded[node.inputs[0]]
                 folded = _padded(op, self.tensors[name].shape, top, left)
@@ -193,23 +203,44 @@ class _Expander:
             self.constants[maker.name] = ConvConstants(c.weights[order], c.bias[order], c.scales[order])
 
     def _transposed(self, node: Node, op: TransposedConv2d) -> None:
-        for phase in phases(op):
-            label = f".phase{phase.row}{phase.col}"
-            target = f"{node.output}{label}"
-            shape = phase.conv.output
-            self.tensors[target] = replace(self.tensors[node.output], name=target, shape=shape, host_shape=())
-            steps = (op.window.stride_h, 0), (0, op.window.stride_w)
-            self.views[target] = View(self._whole(node), (phase.row, phase.col, 0), *steps)
-            conv = replace(node, name=f"{node.name}{label}", op=phase.conv, output=target)
-            self.nodes.append(replace(conv, inputs=(self._under(node, phase),)))
-            if node.name in self.graph.constants:
-                self.constants[conv.name] = phase_constants(self.graph, node, phase)
+        weighted = node.name in self.graph.constants
+        parts = [(phase, phase_constants(self.graph, node, phase) if weighted else None) for phase in phases(op)]
+        self._phased(node, node.inputs[0], (op.window.stride_h, op.window.stride_w), parts)
+
+    def _folds(self, node: Node, op: Resize) -> bool:
+        """Remembers the phases of the only reader of an upsampling that no other operator needs."""
+        readers = list(self.graph.consumers(node.output))
+        repeats = factors(op)
+        constants = self.graph.constants.get(readers[0].name) if len(readers) == 1 else None
+        unchanged = self._same(node.inputs[0], node.output) and node.clamp == _WHOLE
+        if repeats is None or not unchanged or node.output in self.graph.outputs:
+            return False
+        if not isinstance(constants, ConvConstants) or not isinstance(readers[0].op, Conv2d):
+            return False
+        parts = folds(readers[0].op, op.input, repeats, constants)
+        if parts is not None:
+            self.folded[node.output], self.repeats[node.output] = (node.inputs[0], parts), repeats
+        return parts is not None
+
+    def _phased(
+        self, node: Node, source: str, steps: tuple[int, int], parts: Sequence[tuple[Phase, ConvConstants | None]]
+    ) -> None:
+        """One convolution of `source` for each phase, written to every `steps`-th row and column of the result."""
         self.constants.pop(node.name, None)
+        for phase, constants in parts:
+            label = f".phase{phase.row}{phase.col}"
+            target, shape = f"{node.output}{label}", phase.conv.output
+            self.tensors[target] = replace(self.tensors[node.output], name=target, shape=shape, host_shape=())
+            self.views[target] = View(self._whole(node), (phase.row, phase.col, 0), (steps[0], 0), (0, steps[1]))
+            name = f"{node.name}{label}"
+            inputs = (self._under(node, source, phase),)
+            self.nodes.append(replace(node, name=name, op=phase.conv, output=target, inputs=inputs))
+            if constants is not None:
+                self.constants[name] = constants
         self._deliver(node)
 
-    def _under(self, node: Node, phase: Phase) -> str:
+    def _under(self, node: Node, source: str, phase: Phase) -> str:
         """The input of a phase: from its first row and column on."""
-        source = node.inputs[0]
         if phase.start == (0, 0):
             return source
         name = f"{node.output}.from{phase.start[0]}_{phase.start[1]}"
