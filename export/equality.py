@@ -10,9 +10,10 @@ import numpy as np
 
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
+from ..kernels.element_types import TYPED, input_name, output_name
 from ..kernels.function_ops import Mul, Norm, Reduce, Resize
-from ..kernels.movement_ops import TransposedConv2d
-from ..kernels.ops import Conv2d, Pool2d
+from ..kernels.movement_ops import Movement, TransposedConv2d
+from ..kernels.ops import Conv2d, Op, Pool2d
 from ..kernels.reference import Map
 from ..targets.emulator import Emulator
 from ..targets.encoding import decode, encode
@@ -20,6 +21,7 @@ from ..targets.program import Program
 from ..targets.spec import EngineSpec
 from .compiler import compile_graph
 from .graph import Graph, Node
+from .precision import Precision, with_precision
 from .qdq import has_qdq_form, largest_step, run_qdq, tolerance
 from .random_functions import FUNCTIONS
 from .random_graphs import random_graph, random_inputs, random_spec
@@ -35,6 +37,7 @@ _RUNS = 2
 _BRANCHING = 0.15
 _FUNCTIONS = 0.25
 _MOVING = 0.2
+_MIXED = 0.25  # of the cases have operators on int16 maps
 _KINDS = tuple(kind for kind in FUNCTIONS if kind not in BEYOND_TOSA)
 
 
@@ -58,27 +61,35 @@ class Case:
 def operator_name(node: Node) -> str:
     """Name of a node's operator in reports: the class, and the variant where there are several."""
     op, name = node.op, type(node.op).__name__
+    types = (input_name(op), output_name(op)) if isinstance(op, TYPED) else ("int8", "int8")
+    shown = () if types == ("int8", "int8") else dict.fromkeys(types)
+    return " ".join([name, *_variant(op), *shown])
+
+
+def _variant(op: Op | Movement) -> tuple[str, ...]:
     match op:
         case Conv2d(depthwise=True) | TransposedConv2d(depthwise=True):
-            return f"{name} depthwise"
+            return ("depthwise",)
         case Pool2d():
-            return f"{name} {'maximum' if op.maximum else 'average'}"
+            return ("maximum" if op.maximum else "average",)
         case Mul(gate=True):
-            return f"{name} gate"
+            return ("gate",)
         case Reduce():
-            return f"{name} {op.mode}"
+            return (op.mode,)
         case Resize():
-            return f"{name} {'bilinear' if op.bilinear else 'nearest'}"
+            return ("bilinear" if op.bilinear else "nearest",)
         case Norm():
-            return f"{name} {'group' if op.over_map else 'layer'}"
+            return ("group" if op.over_map else "layer",)
         case _:
-            return name
+            return ()
 
 
 def random_case(rng: np.random.Generator, kind: str, presets: Sequence[EngineSpec]) -> Case:
     """A case of `kind`, one of `KINDS`, on an engine that can hold it: mostly a small one, so that maps are tiled."""
     for attempt in range(_ATTEMPTS):
         graph = _random_graph(rng) if kind == GRAPH else random_operator(rng, kind)
+        if rng.random() < _MIXED:
+            graph = with_precision(graph, _random_precision(rng, graph))
         spec = random_spec(rng, list(presets), graph)
         inputs, order = random_inputs(rng, graph, _RUNS), str(rng.choice(ORDERS))
         try:
@@ -95,6 +106,12 @@ def _random_graph(rng: np.random.Generator) -> Graph:
     """Mostly short graphs; some are long enough for cascades and for maps that wait in DRAM."""
     most = int(rng.choice([6, 6, 6, 14]))
     return random_graph(rng, max_ops=most, branching=_BRANCHING, functions=_FUNCTIONS, moving=_MOVING, kinds=_KINDS)
+
+
+def _random_precision(rng: np.random.Generator, graph: Graph) -> Precision:
+    """int8 or int8x16 for each operator that knows both."""
+    names = [node.name for node in graph.nodes if isinstance(node.op, TYPED)]
+    return Precision("int8", tuple((name, str(rng.choice(["int8", "int8x16"]))) for name in names))
 
 
 def device_outputs(case: Case, seed: int = 0) -> dict[str, Map]:

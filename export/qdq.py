@@ -73,7 +73,8 @@ _OPERATORS: dict[type, Translate] = {
 
 
 def has_qdq_form(graph: Graph) -> bool:
-    return all(type(node.op) in _OPERATORS for node in graph.nodes)
+    known = all(type(node.op) in _OPERATORS for node in graph.nodes)
+    return known and all(tensor.dtype == "int8" for tensor in graph.tensors.values())
 
 
 def to_qdq(graph: Graph) -> ModelProto:

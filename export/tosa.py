@@ -46,12 +46,13 @@ _OPERATORS: dict[type, Translate] = {
     SpaceToDepth: tosa_movement.blocks,
     TransposedConv2d: tosa_movement.transposed_conv2d,
 }
-_VALID = "TOSA_VALID"
+_VALID, _INEXACT = "TOSA_VALID", "bf16"
 
 
 def has_tosa_form(graph: Graph) -> bool:
     """Whether `to_tosa` takes the graph; one with views has lost the operators that moved its maps."""
-    return not graph.views and all(type(node.op) in _OPERATORS for node in graph.nodes)
+    known = all(type(node.op) in _OPERATORS for node in graph.nodes)
+    return known and not graph.views and all(tensor.dtype != _INEXACT for tensor in graph.tensors.values())
 
 
 def to_tosa(graph: Graph, *, batch: int = 1) -> bytes:
@@ -61,11 +62,17 @@ def to_tosa(graph: Graph, *, batch: int = 1) -> bytes:
         UnsupportedError: an operator has no TOSA form, or the graph has shapes but no weights.
         ToolchainError: tosa-tools is not installed.
     """
-    graph.check_int8("a TOSA file of ours")
+    for tensor in graph.tensors.values():
+        if tensor.dtype == _INEXACT:
+            hint = "TOSA leaves the order of its sums open, so that no file could have the engine's bits"
+            raise UnsupportedError("bf16 maps have no TOSA form", where=f"map {tensor.name!r}", hint=hint)
     if graph.views:
         raise UnsupportedError("maps inside of maps have no TOSA form", hint="write the graph before it is planned")
     writer = TosaWriter()
-    values = {name: writer.input(name, (batch, *graph.tensors[name].shape), "INT8") for name in graph.inputs}
+    values = {
+        name: writer.input(name, (batch, *graph.tensors[name].shape), tosa_operators.tosa_type(graph, name))
+        for name in graph.inputs
+    }
     for node in graph.nodes:
         translate = _OPERATORS.get(type(node.op))
         if translate is None:
@@ -81,7 +88,7 @@ def to_tosa(graph: Graph, *, batch: int = 1) -> bytes:
 
 
 def run_tosa(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
-    """Outputs of the TOSA reference model by tensor name, for int8 maps (batch, height, width, channels).
+    """Outputs of the TOSA reference model by tensor name, for int8 or int16 maps (batch, height, width, channels).
 
     Raises:
         ToolchainError: the reference model refuses the graph, or calls its result unpredictable.

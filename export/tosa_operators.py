@@ -9,6 +9,7 @@
 | Add | RESCALE of both, ADD in int32, RESCALE, CLAMP |
 | Requantise | RESCALE, CLAMP |
 
+int16 maps have accumulators of INT48 and their RESCALE is scale16; an average of them goes through INT32 unchanged.
 AVG_POOL2D is of no use: its divisor is a fixed reciprocal of its own and its output has the input's scale, so an
 average with another output scale would round twice. TOSA wants windows that end exactly at the padded map; where
 ours leave trailing rows or columns unread, a SLICE takes them away first.
@@ -26,7 +27,14 @@ from .graph import Clamp, Graph, Node
 from .reference import add_rescale, constants_of, conv_rescale, node_rescale
 from .tosa_writer import TosaWriter, Value
 
-_INT8_MIN, _INT8_MAX = -128, 127
+_ACCUMULATORS = {"INT8": "INT32", "INT16": "INT48"}
+_STORED: dict[str, type[np.integer]] = {"INT8": np.int8, "INT16": np.int16}
+_UNIT16 = (2**14, 14)  # RESCALE by one with scale16
+
+
+def tosa_type(graph: Graph, tensor: str) -> str:
+    """TOSA's name for the element type of a tensor."""
+    return graph.tensors[tensor].dtype.upper()
 
 
 def conv2d(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
@@ -50,6 +58,8 @@ def pool2d(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> 
         ones = np.ones((op.window.kernel_h, op.window.kernel_w, channels, 1))
         places = (zero_point(graph, node.inputs[0]), op.window, pad)
         total = _convolve(w, "DEPTHWISE_CONV2D", x, ones, np.zeros(channels), places)
+        if total.dtype == "INT48":
+            total = rescale(w, total, *_UNIT16)
         return stage(w, graph, node, total, *node_rescale(graph, node))
     window = op.window
     kernel, stride = [window.kernel_h, window.kernel_w], [window.stride_h, window.stride_w]
@@ -77,7 +87,8 @@ def stage(
 ) -> Value:
     """The engine's output stage: RESCALE to the zero point of the node's output, then its clamp."""
     zero_out = zero_point(graph, node.output)
-    return clamp(w, rescale(w, x, multiplier, shift, zero_in=zero_in, zero_out=zero_out, dtype="INT8"), node.clamp)
+    dtype = tosa_type(graph, node.output)
+    return clamp(w, rescale(w, x, multiplier, shift, zero_in=zero_in, zero_out=zero_out, dtype=dtype), node.clamp)
 
 
 def rescale(
@@ -90,20 +101,22 @@ def rescale(
     zero_out: int = 0,
     dtype: str = "INT32",
 ) -> Value:
-    """RESCALE, scale32, single rounding; per channel (last axis) when `multiplier` is an array."""
+    """RESCALE, single rounding; per channel (last axis) when `multiplier` is an array. INT48 takes scale16."""
+    wide = x.dtype != "INT48"
     scales = np.atleast_1d(np.asarray(multiplier)), np.atleast_1d(np.asarray(shift))
-    operands = [w.constant(scales[0], "INT32"), w.constant(scales[1], "INT8")]
+    operands = [w.constant(scales[0], "INT32" if wide else "INT16"), w.constant(scales[1], "INT8")]
     zeros = [w.constant([zero_in], x.dtype), w.constant([zero_out], dtype)]
     per_channel = np.ndim(multiplier) > 0
-    attribute = (True, "RoundingMode.SINGLE_ROUND", per_channel, False, False)
+    attribute = (wide, "RoundingMode.SINGLE_ROUND", per_channel, False, False)
     return w.op("RESCALE", [x, *operands, *zeros], x.shape, dtype, *attribute)
 
 
 def clamp(w: TosaWriter, x: Value, bounds: Clamp) -> Value:
-    """CLAMP of an int8 value; none where the bounds are those of the type."""
-    if bounds == (_INT8_MIN, _INT8_MAX):
+    """CLAMP of an int8 or int16 value; none where the bounds are those of the type."""
+    stored = _STORED[x.dtype]
+    if bounds == (np.iinfo(stored).min, np.iinfo(stored).max):
         return x
-    low, high = (np.array([bound], np.int8).tobytes() for bound in bounds)
+    low, high = (np.array([bound], stored).tobytes() for bound in bounds)
     return w.op("CLAMP", [x], x.shape, x.dtype, list(low), list(high), "NanPropagationMode.PROPAGATE")
 
 
@@ -128,12 +141,13 @@ def fitted(w: TosaWriter, x: Value, window: Window, output: tuple[int, int]) -> 
 def _convolve(
     w: TosaWriter, kind: str, x: Value, weights: ArrayLike, bias: ArrayLike, places: tuple[int, Window, list[int]]
 ) -> Value:
-    """CONV2D or DEPTHWISE_CONV2D into int32; `places` are the input's zero point, the window and its padding."""
+    """CONV2D or DEPTHWISE_CONV2D into int32 or, for int16, INT48; `places`: zero point of x, window, its padding."""
     zero, window, pad = places
-    operands = [w.constant(weights, "INT8"), w.constant(bias, "INT32")]
-    zeros = [w.constant([zero], "INT8"), w.constant([0], "INT8")]
+    dtype = _ACCUMULATORS[x.dtype]
+    operands = [w.constant(weights, "INT8"), w.constant(bias, dtype)]
+    zeros = [w.constant([zero], x.dtype), w.constant([0], "INT8")]
     rows = (x.shape[1] + pad[0] + pad[1] - window.kernel_h) // window.stride_h + 1
     cols = (x.shape[2] + pad[2] + pad[3] - window.kernel_w) // window.stride_w + 1
     shape = (x.shape[0], rows, cols, operands[1].shape[0])
-    attribute = (pad, [window.stride_h, window.stride_w], [1, 1], False, "DType.INT32")
-    return w.op(kind, [x, *operands, *zeros], shape, "INT32", *attribute)
+    attribute = (pad, [window.stride_h, window.stride_w], [1, 1], False, f"DType.{dtype}")
+    return w.op(kind, [x, *operands, *zeros], shape, dtype, *attribute)

@@ -18,6 +18,7 @@ from lanefit.export.equality import GRAPH, KINDS, Case, compare, random_case, su
 from lanefit.export.graph import ConvConstants, Graph
 from lanefit.export.importer import import_model
 from lanefit.export.movement import expand
+from lanefit.export.precision import Precision, with_precision
 from lanefit.export.random_graphs import GraphBuilder, random_inputs
 from lanefit.export.random_operators import BEYOND_TOSA, random_operator
 from lanefit.export.reference import run_graph, to_host, to_map
@@ -122,6 +123,19 @@ def test_an_operator_that_tosa_lacks_is_refused_with_those_it_has() -> None:
     node = replace(graph.nodes[0], op=Mystery())  # pyright: ignore[reportArgumentType]
     with pytest.raises(UnsupportedError, match=r"Mystery has no TOSA form[\s\S]*Conv2d"):
         to_tosa(replace(graph, nodes=(node,)))
+
+
+def test_bf16_has_no_tosa_form() -> None:
+    graph = with_precision(_convolution(), Precision("bf16"))
+    assert not has_tosa_form(graph)
+    with pytest.raises(UnsupportedError, match=r"bf16 maps have no TOSA form[\s\S]*order of its sums"):
+        to_tosa(graph)
+
+
+def test_reports_name_the_variant_and_the_element_types_of_an_operator() -> None:
+    graph = with_precision(random_operator(np.random.default_rng(0), "depthwise"), Precision("int8x16"))
+    names = [equality.operator_name(node) for node in graph.nodes]
+    assert names == ["Requantise int8 int16", "Conv2d depthwise int16", "Requantise int16 int8"]
 
 
 def test_a_graph_that_was_expanded_for_planning_is_refused() -> None:
