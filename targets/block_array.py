@@ -167,11 +167,16 @@ def _micro_block(spec: EngineSpec, layer: Layer) -> tuple[int, int, int]:
     return high, wide, deep
 
 
-def _sub_kernels(kernel: tuple[int, int]) -> Iterator[int]:
-    """Taps of the parts of a kernel."""
-    for row in range(0, kernel[0], SUB_KERNEL):
-        for col in range(0, kernel[1], SUB_KERNEL):
-            yield min(SUB_KERNEL, kernel[0] - row) * min(SUB_KERNEL, kernel[1] - col)
+def _sub_kernels(kernel: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Taps of the parts of a kernel, and how many parts have so many: whole ones, and those at two borders."""
+    for height, down in _parts(kernel[0]):
+        for width, across in _parts(kernel[1]):
+            yield height * width, down * across
+
+
+def _parts(extent: int) -> list[tuple[int, int]]:
+    whole, rest = divmod(extent, SUB_KERNEL)
+    return [(size, count) for size, count in ((SUB_KERNEL, whole), (rest, 1)) if size and count]
 
 
 def _mac_cycles(spec: EngineSpec, layer: Layer, block: Block, plane: int, depth: int) -> float:
@@ -181,17 +186,17 @@ def _mac_cycles(spec: EngineSpec, layer: Layer, block: Block, plane: int, depth:
     feed = channels * deep / spec.weight_bytes_per_cycle  # a weight block is as large in either fold
     step = max(feed, spec.step_cycles * plane) * depth
     cycles, repeats = 0.0, 1
-    for size in _sub_kernels(layer.kernel):
+    for size, count in _sub_kernels(layer.kernel):
         if order is Traversal.POOLING:
             steps = 1
-            cycles += max(taps, size) * plane * depth * spec.pool_tap_cycles
+            part = max(taps, size) * plane * depth * spec.pool_tap_cycles
         elif order is Traversal.DEPTH_FIRST:
             steps = size
-            cycles += step * steps
+            part = step * steps
         else:
             steps = ceil_div(size, taps)
-            cycles += step * steps * (1 if order is Traversal.DEPTHWISE else ceil_div(block.channels_in, shallow))
-        cycles += _dependency(spec, steps, plane, depth)
+            part = step * steps * (1 if order is Traversal.DEPTHWISE else ceil_div(block.channels_in, shallow))
+        cycles += count * (part + _dependency(spec, steps, plane, depth))
     if not layer.equal_depth:
         repeats = ceil_div(layer.channels_in, block.channels_in)
     return cycles * repeats / layer.rate

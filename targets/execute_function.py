@@ -41,6 +41,7 @@ def execute_function(sram: Memory, opcode: Opcode, f: Fields) -> int:
     sram.budget.check_window(out.rows, out.cols, work // (out.rows * out.cols))
     target = View.of("out", f)
     source = _source(opcode, f, out)
+    sram.budget.check_window(source.rows, source.cols, source.channels)
     x = read_extent(sram, View.of("in", f), source)
     check_target(sram, target, out)
     if opcode not in (Opcode.TABLE, Opcode.MUL) or target.dtype.bytes != DType(f["in_type"]).bytes:

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import pytest
 from engine_programs import double_buffered, instruction, program
 from numpy.typing import NDArray
 
-from lanefit.common.errors import PackageError
+from lanefit.common.errors import PackageError, ProgramFault
 from lanefit.targets import emulator
 from lanefit.targets.budget import UNLIMITED, RunBudget
 from lanefit.targets.emulator import Emulator
 from lanefit.targets.encoding import decode, encode, encode_sections, join_sections
 from lanefit.targets.isa import Opcode, Unit
 from lanefit.targets.memory import Box, Memory
+from lanefit.targets.spec import load_spec
+from lanefit.targets.timing import simulate
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "engine"))
 from fuzzing import judge as judge_module
@@ -159,3 +162,29 @@ def test_opposite_infinities_add_up_without_a_warning() -> None:
     y = Emulator(seed).run({"x": x})["y"].view(np.uint16)[:36]
     assert ((y & 0x7F80) == 0x7F80).all()
     assert (y & 0x7F).all(), "NaN has a fraction, infinity has none"
+
+
+def _changed(label: str, spec: str = "ne-64", **fields: int) -> bytes:
+    """The lone program of that label with other fields in its instruction."""
+    seed = next(p for p in corpus().lone if p.marks[0].label == label)
+    unit = seed.marks[0].unit
+    queue = list(seed.queues[unit])
+    queue[1] = replace(queue[1], fields=tuple((queue[1].named() | fields).values()))
+    return encode(replace(seed, spec=load_spec(spec), queues={**seed.queues, unit: tuple(queue)}))
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_a_resize_of_a_map_that_is_one_element_read_over_and_over_is_refused(mode: int) -> None:
+    huge = {"in_pitch_h": 0, "in_pitch_w": 0, "in_rows": 2**31 - 1, "in_cols": 2**31 - 1}
+    data = _changed("RESIZE INT8 INT8", mode=mode, **huge, scale_h_d=8192, scale_w_d=8192)
+    with pytest.raises(ProgramFault, match=r"input window 16385×16385×4|input window 16386×16386×4"):
+        Emulator(decode(data)).run({"x": np.zeros(512, np.int8)})
+
+
+def test_the_largest_kernel_is_timed_without_walking_through_it() -> None:
+    extents = {"kernel_h": 2**16, "kernel_w": 2**16, "in_rows": 2**16 + 2, "in_cols": 2**16 + 2}
+    for depthwise in (0, 1):
+        data = _changed("CONV INT8 INT8", "ethos-u55-128", mode=depthwise, **extents)
+        verdict = judge(data, random.Random(0), seconds=1)
+        assert verdict.outcome == "typed_errors", verdict  # the emulator refuses the window
+        assert simulate(decode(data)).cycles > 2**32 / 128

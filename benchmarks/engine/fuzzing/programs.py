@@ -20,6 +20,7 @@ _STEP_BYTES = 28
 _BODY_OFFSET = 16  # the checksum, at offset 12, covers what follows from here
 _JSON_SECTIONS = ("spec", "memory", "memory", "ports", "ports", "marks")
 _QUEUE_NAMES = {unit: f"queue {unit.name}" for unit in Unit}
+_EXTENTS = ("_count", "_rows", "_cols", "kernel_h", "kernel_w", "channels_in", "group", "scale_h_d", "scale_w_d")
 Code = list[bytes]  # one queue, an item for each instruction
 
 
@@ -130,6 +131,22 @@ def _change_field(rng: random.Random, draft: Draft, drafts: Sequence[Draft]) -> 
     place[0][place[1]] = _joined(opcode, fields, steps)
 
 
+def _stretch(rng: random.Random, draft: Draft, drafts: Sequence[Draft]) -> None:
+    """Extents of one instruction grow while its pitches vanish, so that every address stays in bounds."""
+    place = _place(rng, draft)
+    parts = place and _parts(place[0][place[1]])
+    if place is None or not parts or not parts[1]:
+        return
+    opcode, fields, steps = parts
+    side = rng.choice(("in_", "b_", "sram_", "dram_", ""))
+    for at, name in enumerate(FIELDS[opcode]):
+        if ("pitch" in name or "stride" in name) and name.startswith(side):
+            fields[at] = rng.choice((0, 0, 0, 1, fields[at]))
+        elif name.endswith(_EXTENTS) or name.startswith("count"):
+            fields[at] = rng.choice((fields[at], fields[at], 2, 100, 2**12, 2**15, 2**20, 2**31 - 1))
+    place[0][place[1]] = _joined(opcode, fields, steps)
+
+
 def _declared_bytes(rng: random.Random, draft: Draft) -> int:
     """A number of the memory section, or the size of the constants: where memory ends."""
     digits = "".join(chr(c) if 48 <= c < 58 else " " for c in draft.sections["memory"]).split()
@@ -229,7 +246,7 @@ def _change_code_bytes(rng: random.Random, draft: Draft, drafts: Sequence[Draft]
 
 Mutation = Callable[[random.Random, Draft, Sequence[Draft]], None]
 _TABLE: dict[Mutation, int] = {
-    _change_field: 40, _change_steps: 12, _change_opcode: 5, _rearrange: 14, _splice: 8, _change_json: 14,
+    _change_field: 34, _stretch: 10, _change_steps: 12, _change_opcode: 5, _rearrange: 14, _splice: 8, _change_json: 14,
     _change_constants: 4, _change_code_bytes: 6,
 }  # fmt: skip
 _MUTATIONS, _WEIGHTS = list(_TABLE), list(_TABLE.values())
