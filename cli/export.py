@@ -20,9 +20,12 @@ from .options import (
     InputShapeOption,
     ModelArgument,
     OptimiseOption,
+    PrecisionOfOption,
+    PrecisionOption,
     TargetOption,
     TaskOption,
     hardware_budget,
+    parse_precision,
     parse_shape,
 )
 from .output import Output
@@ -65,6 +68,8 @@ def export(
     task: TaskOption = "",
     input_shape: InputShapeOption = "",
     optimise: OptimiseOption = Optimise.LATENCY,
+    precision: PrecisionOption = "int8",
+    precision_of: PrecisionOfOption = None,
     tosa: Annotated[
         Path | None,
         typer.Option(
@@ -86,7 +91,7 @@ def export(
         raise ConfigError(
             "this is a package already", where=str(found.path), hint="export the model that it was made of"
         )
-    spec = target_of(found, target)
+    spec, chosen = target_of(found, target), parse_precision(precision, precision_of)
     parts = _ingredients(output, found, calibration, parse_shape(input_shape))
     result = export_model(
         parts.source,
@@ -98,6 +103,7 @@ def export(
         preprocessing=parts.preprocessing,
         provenance=parts.provenance,
         compile_with=partial(compile_graph, optimise=optimise),
+        precision=chosen,
         on_stage=output.stages("export"),
     )
     path = file or Path(f"{found.name}.lanefit")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from ..export.package import Package
+    from ..export.precision import Precision
     from ..export.profiling import Profile
     from ..targets.spec import EngineSpec
 
@@ -39,19 +40,23 @@ def profile_of(
     input_shape: Shape | None,
     sram_limit_bytes: int | None,
     optimise: Optimise = Optimise.LATENCY,
+    precision: Precision | None = None,
 ) -> Profile:
     """Compiles the model for `spec` and times it. The values of weights and scales do not influence either."""
     from ..export.compiler import compile_graph
     from ..export.pipeline import build
+    from ..export.precision import INT8, with_precision
     from ..export.profiling import Profile
 
+    chosen = precision or INT8
     compile_with = partial(compile_graph, sram_limit_bytes=sram_limit_bytes, optimise=optimise)
     if model.kind is ModelKind.ARCHITECTURE:
         from ..export.blank import with_zero_weights
         from ..nas.bridge import to_graph
 
-        return Profile(spec, (compile_with(with_zero_weights(to_graph(model.layers())), spec),))
-    built = build(_int8(output, model, input_shape), spec, compile_with=compile_with)
+        graph = with_precision(with_zero_weights(to_graph(model.layers())), chosen)
+        return Profile(spec, (compile_with(graph, spec),))
+    built = build(_int8(output, model, input_shape), spec, compile_with=compile_with, precision=chosen)
     return Profile(spec, built.compiled, built.placements)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..common.budget import Budget
 from ..common.errors import ConfigError
 from ..common.optimise import Optimise
+
+if TYPE_CHECKING:
+    from ..export.precision import Precision
 
 TargetOption = Annotated[
     str,
@@ -61,6 +64,23 @@ OptimiseOption = Annotated[
         help="Few cycles, or little SRAM: 5 % more cycles for at most half of it, or up to 25 % more.",
     ),
 ]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="int8|int8x16|bf16",
+        help="Arithmetic of the operators on the engine: int8, int8 weights with int16 maps, or bf16.",
+    ),
+]
+PrecisionOfOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision-of",
+        metavar="PATTERN=PRECISION",
+        help="Another precision for operators whose names fit a pattern such as 'head*'; repeatable, the first wins.",
+        show_default=False,
+    ),
+]
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -87,6 +107,13 @@ def parse_shape(text: str) -> tuple[int, ...] | None:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(f"{text!r} is not a shape", where="--input-shape", hint="write 1x3x224x224")
     return tuple(int(part) for part in parts)
+
+
+def parse_precision(default: str, overrides: list[str] | None) -> Precision:
+    """The precisions of `--precision` and `--precision-of`."""
+    from ..export.precision import Precision, parse_override
+
+    return Precision(default, tuple(map(parse_override, overrides or ())))
 
 
 def hardware_budget(texts: list[str] | None) -> Budget:

@@ -16,10 +16,13 @@ from .options import (
     InputShapeOption,
     ModelArgument,
     OptimiseOption,
+    PrecisionOfOption,
+    PrecisionOption,
     SramLimitOption,
     TargetOption,
     TaskOption,
     hardware_budget,
+    parse_precision,
     parse_shape,
 )
 from .output import Output
@@ -35,6 +38,8 @@ def profile(
     task: TaskOption = "",
     sram_limit: SramLimitOption = "",
     optimise: OptimiseOption = Optimise.LATENCY,
+    precision: PrecisionOption = "int8",
+    precision_of: PrecisionOfOption = None,
     input_shape: InputShapeOption = "",
     trace: Annotated[
         Path | None,
@@ -69,12 +74,19 @@ def profile(
             where="--optimise",
             hint="leave --predicted out: compiling takes seconds",
         )
+    chosen = parse_precision(precision, precision_of)
+    if predicted and not chosen.is_plain:
+        raise ConfigError(
+            "the estimator is asked for int8 networks here", where="--precision", hint="leave --predicted out"
+        )
     if predicted:
         from .prediction import predict
 
         return predict(output, found, spec, limits)
     shape = parse_shape(input_shape)
-    result = profile_of(output, found, spec, input_shape=shape, sram_limit_bytes=limit_bytes, optimise=optimise)
+    result = profile_of(
+        output, found, spec, input_shape=shape, sram_limit_bytes=limit_bytes, optimise=optimise, precision=chosen
+    )
     verdict = result.judge(limits)
     if trace is not None:
         from ..common.files import write_json

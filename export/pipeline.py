@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,10 +28,13 @@ from .onnx_export import simplify, to_onnx
 from .onnx_model import GraphIndex, check_model, load_model
 from .package import Package, Preprocessing
 from .placement import Placement
+from .precision import INT8, Precision, with_precision
 from .quantise import Calibration, calibration_samples, is_quantised, quantise
+from .real_weights import real_weights
+from .regions import Region
 from .split_run import SplitModel
 from .stages import device_stages, output_steps, source_stages
-from .verify import VerifyReport, verify
+from .verify import TOLERANCES, WIDE_TOLERANCES, VerifyReport, verify
 
 if TYPE_CHECKING:
     from torch import nn
@@ -131,9 +134,12 @@ def export_model(
     preprocessing: Preprocessing | None = None,
     provenance: dict[str, str] | None = None,
     compile_with: Compile = compile_graph,
+    precision: Precision = INT8,
     on_stage: OnStage = _unwatched,
 ) -> ExportResult:
     """Exports a network and verifies every stage on up to 16 calibration samples; `on_stage` hears what begins.
+
+    `precision` chooses int8, int8x16 or bf16 for each operator on the engine; its borders to the CPU stay int8.
 
     Raises `ModelError` for models that cannot be read, quantised or imported, `ToolchainError` when the CPU part
     cannot be built, and `VerificationError` when a stage misses its tolerance: an unverified package is never returned.
@@ -141,18 +147,20 @@ def export_model(
     on_stage("quantise")
     models = quantised(source, calibration, input_shape)
     on_stage(f"compile for {spec.name}")
-    built = build(models.int8, spec, compile_with=compile_with)
+    built = build(models.int8, spec, compile_with=compile_with, precision=precision, real=models.real)
     on_stage("build the host module")
     host = build_host(built.imported.host, built.imported.regions)
     on_stage("verify")
     inputs = _samples(models, built.imported.model)
     stages = source_stages(models.module, models.real, inputs)
     stages += device_stages(built.imported, [item.program for item in built.compiled], host, inputs)
-    report = verify(stages, output_steps(built.imported.model))
+    tolerances = TOLERANCES if precision.is_plain else WIDE_TOLERANCES
+    report = verify(stages, output_steps(built.imported.model), tolerances=tolerances)
     report.check()
     verdict = built.check(budget) if budget is not None else None
     label = name or (source.stem if isinstance(source, Path) else type(source).__name__)
-    package = assemble(label, built, models.real, host, report, verdict, preprocessing, provenance or {})
+    made = {**(provenance or {}), **({} if precision.is_plain else {"precision": str(precision)})}
+    package = assemble(label, built, models.real, host, report, verdict, preprocessing, made)
     return ExportResult(package, report, built)
 
 
@@ -173,11 +181,21 @@ def quantised(
     return _quantised(source, to_onnx(source, shape), given)
 
 
-def build(int8: ModelProto, spec: EngineSpec, *, compile_with: Compile = compile_graph) -> Built:
-    """Imports and compiles a quantised model; operators that have no tiling on this engine move to the CPU."""
+def build(
+    int8: ModelProto,
+    spec: EngineSpec,
+    *,
+    compile_with: Compile = compile_graph,
+    precision: Precision = INT8,
+    real: ModelProto | None = None,
+) -> Built:
+    """Imports and compiles a quantised model; operators that have no tiling on this engine move to the CPU.
+
+    bf16 operators take their weights from `real`, the model before quantisation, where there is one.
+    """
     demoted: dict[str, str] = {}
     while True:
-        imported = import_model(int8, demoted=demoted)
+        imported = _typed(import_model(int8, demoted=demoted), precision, real)
         try:
             return Built(spec, imported, tuple(compile_with(region.graph, spec) for region in imported.regions))
         except UnsupportedError as error:
@@ -185,6 +203,18 @@ def build(int8: ModelProto, spec: EngineSpec, *, compile_with: Compile = compile
             if not refused:
                 raise
             demoted |= dict.fromkeys(refused, error.what)
+
+
+def _typed(imported: Imported, precision: Precision, real: ModelProto | None) -> Imported:
+    """The regions with the chosen precision of each operator; a pattern that fits no operator is refused."""
+    if precision.is_plain:
+        return imported
+    precision.check_patterns(node for region in imported.regions for node in region.graph.nodes)
+    regions: list[Region] = []
+    for region in imported.regions:
+        weights = {} if real is None else real_weights(real, region.graph)
+        regions.append(replace(region, graph=with_precision(region.graph, precision, weights)))
+    return replace(imported, regions=tuple(regions))
 
 
 def _quantised(module: nn.Module | None, real: ModelProto, given: Sequence[NDArray]) -> Models:

@@ -6,7 +6,7 @@ Maps keep the real range that calibration gave them, so that a wider type only r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -46,9 +46,23 @@ class Precision:
                 return precision
         return self.default if isinstance(node.op, TYPED) else "int8"
 
+    def check_patterns(self, nodes: Iterable[Node]) -> None:
+        """Raises `ConfigError` for a pattern that fits none of the operators: it is mistyped."""
+        names = {name for node in nodes for name in (node.name, *node.source)}
+        for pattern, _ in self.overrides:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                hint = f"operators on the engine: {', '.join(sorted(names)[:20])}"
+                raise ConfigError(f"the pattern {pattern!r} fits no operator on the engine", hint=hint)
+
+    def __str__(self) -> str:
+        return "; ".join([self.default, *(f"{pattern}={name}" for pattern, name in self.overrides)])
+
     @property
     def is_plain(self) -> bool:
         return self.default == "int8" and all(precision == "int8" for _, precision in self.overrides)
+
+
+INT8 = Precision()
 
 
 def parse_override(text: str) -> tuple[str, str]:
@@ -59,17 +73,9 @@ def parse_override(text: str) -> tuple[str, str]:
     return pattern, precision
 
 
-@dataclass(frozen=True, slots=True)
-class RealWeights:
-    """Weights [out][row][column][in] and bias of a convolution before quantisation, float32."""
-
-    weights: NDArray[np.float32]
-    bias: NDArray[np.float32]
-
-
-def with_precision(graph: Graph, precision: Precision, real: Mapping[str, RealWeights] | None = None) -> Graph:
-    """`graph`, of int8 maps, with the chosen precisions. bf16 operators take `real` weights by node name, or else the
-    int8 ones at their scale. Raises `UnsupportedError` for patterns that no operator can follow."""
+def with_precision(graph: Graph, precision: Precision, real: Mapping[str, NDArray[np.float32]] | None = None) -> Graph:
+    """`graph`, of int8 maps, with the chosen precisions. bf16 operators take `real` weights [out][row][column][in] by
+    node name, or else the int8 ones at their scale. Raises `UnsupportedError` for operators that cannot follow."""
     return graph if precision.is_plain else _Assignment(graph, precision, real or {}).graph()
 
 
@@ -77,7 +83,7 @@ def with_precision(graph: Graph, precision: Precision, real: Mapping[str, RealWe
 class _Assignment:
     source: Graph
     precision: Precision
-    real: Mapping[str, RealWeights]
+    real: Mapping[str, NDArray[np.float32]]
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     constants: dict = field(default_factory=dict)
@@ -136,12 +142,11 @@ class _Assignment:
         if dtype == "int16":
             ratio = tensor.quantisation.scale / _quantisation(tensor, dtype).scale
             return replace(constants, bias=np.rint(constants.bias.astype(np.float64) * ratio).astype(np.int64))
-        if node.name in self.real:
-            weights, bias = self.real[node.name].weights, self.real[node.name].bias
-        else:
-            weights, bias = constants.weights * constants.scales[:, None, None, None], constants.bias * units
+        weights = self.real.get(node.name)
+        if weights is None:
+            weights = constants.weights * constants.scales[:, None, None, None]
         kept = rounded_to_bf16(np.ascontiguousarray(weights, np.float32))
-        return ConvConstants(kept, bias.astype(np.float32), np.ones(len(kept)))
+        return ConvConstants(kept, (constants.bias * units).astype(np.float32), np.ones(len(kept)))
 
 
 def _variant(name: str, dtype: str, tensor: Tensor) -> str:

@@ -141,17 +141,8 @@ _DMA = (
     "origin0", "origin1", "origin2", "limit0", "limit1", "limit2",
 )  # fmt: skip
 _IN = (
-    "in_addr",
-    "in_pitch_h",
-    "in_pitch_w",
-    "in_row0",
-    "in_wrap",
-    "in_chan0",
-    "in_rows",
-    "in_cols",
-    "in_zp",
-    "in_type",
-)
+    "in_addr", "in_pitch_h", "in_pitch_w", "in_row0", "in_wrap", "in_chan0", "in_rows", "in_cols", "in_zp", "in_type",
+)  # fmt: skip
 _STAGE = ("out_zp", "out_type", "act_min", "act_max")
 _OUT = ("out_addr", "out_pitch_h", "out_pitch_w", "out_row0", "out_wrap", "out_chan0", *_STAGE)
 _RANGE = ("row_start", "row_count", "row_limit", "col_count", "chan_start", "chan_count", "chan_limit")
