@@ -37,7 +37,7 @@ _RUNS = 2
 _BRANCHING = 0.15
 _FUNCTIONS = 0.25
 _MOVING = 0.2
-_MIXED = 0.25  # of the cases have operators on int16 maps
+_MIXED = 0.25
 _KINDS = tuple(kind for kind in FUNCTIONS if kind not in BEYOND_TOSA)
 
 
@@ -84,11 +84,14 @@ def _variant(op: Op | Movement) -> tuple[str, ...]:
             return ()
 
 
-def random_case(rng: np.random.Generator, kind: str, presets: Sequence[EngineSpec]) -> Case:
-    """A case of `kind`, one of `KINDS`, on an engine that can hold it: mostly a small one, so that maps are tiled."""
+def random_case(rng: np.random.Generator, kind: str, presets: Sequence[EngineSpec], *, mixed: float = _MIXED) -> Case:
+    """A case of `kind`, one of `KINDS`, on an engine that can hold it: mostly a small one, so that maps are tiled.
+
+    `mixed` is the share of cases in which some operators work on int16 maps.
+    """
     for attempt in range(_ATTEMPTS):
         graph = _random_graph(rng) if kind == GRAPH else random_operator(rng, kind)
-        if rng.random() < _MIXED:
+        if rng.random() < mixed:
             graph = with_precision(graph, _random_precision(rng, graph))
         spec = random_spec(rng, list(presets), graph)
         inputs, order = random_inputs(rng, graph, _RUNS), str(rng.choice(ORDERS))
