@@ -4,7 +4,8 @@ Each unit executes its queue in order. An instruction is issued (`issue_cycles`)
 work of `cost.py`. LOAD and STORE share one DRAM channel that serves them in the order in which they ask;
 their latency is pipelined: a transfer completes `dram_latency_cycles` after the channel is free for the
 next one. Where the engine has flash, a LOAD whose `dram_addr` lies in the constants takes that channel
-instead. WAIT and SIGNAL take a cycle, hardware loops none.
+instead. In the block dataflow ARRAY and VECTOR are queues of one engine and take turns. WAIT and SIGNAL take a
+cycle, hardware loops none.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .spec import EngineSpec
 from .validate import labels, validate
 
 _DMA_UNITS = (Unit.DMA_IN, Unit.DMA_OUT)
+_ENGINE = "engine"  # what ARRAY and VECTOR share where the array and its output stage also do the vector work
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class _Simulation:
         self._sequence = 0
         self._semaphores = [0] * program.spec.semaphores
         self._waiting: dict[int, list[tuple[int, int, int]]] = {}
-        self._channels = {False: 0.0, True: 0.0}  # when DRAM, and flash, are free
+        self._free = {"dram": 0.0, "flash": 0.0, _ENGINE: 0.0}  # from when on the next instruction can have it
         self._events: list[Event] | None = [] if trace else None
 
     def run(self) -> Timing:
@@ -191,12 +193,13 @@ class _Simulation:
         begin = queue.clock
         start = begin + self._spec.issue_cycles
         latency = 0
-        if queue.unit in _DMA_UNITS and cost.cycles:
-            flash = cost.work.flash > 0
-            queue.stall += max(0.0, self._channels[flash] - start)
-            start = max(start, self._channels[flash])
-            self._channels[flash] = start + cost.cycles
-            latency = self._spec.flash_latency_cycles if flash else self._spec.dram_latency_cycles
+        shared = self._shared(queue.unit, cost) if cost.cycles else None
+        if shared is not None:
+            queue.stall += max(0.0, self._free[shared] - start)
+            start = max(start, self._free[shared])
+            self._free[shared] = start + cost.cycles
+        if shared is not None and shared != _ENGINE:
+            latency = self._spec.flash_latency_cycles if shared == "flash" else self._spec.dram_latency_cycles
         queue.clock = start + cost.cycles
         queue.done = max(queue.done, queue.clock + latency)
         queue.busy += self._spec.issue_cycles + cost.cycles
@@ -206,6 +209,12 @@ class _Simulation:
         if self._events is not None:
             opcode = self._program.queues[queue.unit][index].opcode
             self._events.append(Event(queue.unit, index, opcode, label, begin, queue.clock + latency))
+
+    def _shared(self, unit: Unit, cost: Cost) -> str | None:
+        """What the instruction needs for itself alone: a memory channel, or the engine of the block dataflow."""
+        if unit in _DMA_UNITS:
+            return "flash" if cost.work.flash else "dram"
+        return _ENGINE if self._spec.dataflow == "block" else None
 
     def _synchronise(self, queue: _Queue, index: int, counters: list[int]) -> bool:
         """WAIT or SIGNAL; False when the unit blocks."""

@@ -12,7 +12,6 @@ from lanefit.targets.block_search import find_block
 from lanefit.targets.spec import EngineSpec, load_spec, preset_names
 
 ARRAY_OPERATORS = ("Conv2D", "DepthwiseConv2D", "FullyConnected", "MaxPool", "AvgPool")
-_KERNELS = {"conv3x3": (3, 3), "conv1x1": (1, 1), "dw3x3": (3, 3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +68,12 @@ def read_alignment(path: Path) -> Iterator[tuple[str, int, Row]]:
             if record["accel"] in _modelled():
                 channels, extent = int(record["C"]), (int(record["H"]), int(record["W"]))
                 depthwise = record["kind"].startswith("dw")
-                kernel = _KERNELS[record["kind"]]
+                high, wide = _dimensions(record["kind"].removeprefix("conv").removeprefix("dw"))
                 layer = Layer(
-                    *extent, channels, channels, kernel,
+                    *extent, channels, channels, (high, wide),
                     depthwise=depthwise, input=extent, linear_in=True, linear_out=True,
                 )  # fmt: skip
-                stored = kernel[0] * kernel[1] * channels * (1 if depthwise else channels)
+                stored = high * wide * channels * (1 if depthwise else channels)
                 row = _figures(record, "alignment", record["op"], layer, weight_bytes=stored, flash=False)
                 yield record["kind"], channels, row
 
@@ -122,7 +121,8 @@ def _dimensions(text: str) -> tuple[int, ...]:
 def _row(record: dict[str, str]) -> Row:
     rows_in, cols_in, channels_in = _dimensions(record["ifm"])[-3:]
     # A cascade lists stripes; without one the stripe is what is computed, without the rows of padding around it.
-    rows, cols, channels = _dimensions(record["ofm" if record["cascade"] not in ("", "0") else "ofm_stripe"])[-3:]
+    cascaded = record["cascade"] not in ("", "0") or not record["ofm_stripe"]
+    rows, cols, channels = _dimensions(record["ofm" if cascaded else "ofm_stripe"])[-3:]
     kernel, stride = _dimensions(record["k"]), _dimensions(record["s"])
     operator = record["op"]
     layer = Layer(
@@ -130,11 +130,11 @@ def _row(record: dict[str, str]) -> Row:
         depthwise=operator == "DepthwiseConv2D", pooling=operator.endswith("Pool"), maximum=operator == "MaxPool",
         input=(rows_in, cols_in), linear_in=record["ifm_fmt"] == "NHWC", linear_out=record["ofm_fmt"] == "NHWC",
     )  # fmt: skip
-    slices = [int(number) for number in record["depth_slices"].split("|")]
+    slices = [int(number) for number in record["depth_slices"].split("|") if number]
     return _figures(
         record, record["model"], operator, layer,
         weight_bytes=int(record["w_bytes"] or 0), buffered=record["w_buf"] != "",
-        prefetched=record["w_prebuf"] == "1", first_slice=slices[1] / slices[-1],
+        prefetched=record["w_prebuf"] == "1", first_slice=slices[1] / slices[-1] if len(slices) > 1 else 1.0,
     )  # fmt: skip
 
 

@@ -101,6 +101,22 @@ def convolution(shape: Shape, inputs: int, kernel: int, *, depthwise: bool = Fal
     return one_instruction(layout, Opcode.CONV, shape, **fields, **view("in", source))
 
 
+def test_array_and_vector_unit_take_turns_where_they_are_one_engine() -> None:
+    built = convolution((8, 8, 16), 16, 3)
+    copy = instruction(
+        Opcode.REQUANTISE, in_pitch_w=1, in_rows=1, in_cols=TILE, out_addr=TILE, out_pitch_w=1, row_count=1,
+        col_count=TILE, chan_count=16,
+    )  # fmt: skip
+    conv = built.queues[Unit.ARRAY][1]  # between WAIT and SIGNAL
+    for name, together in (("ne-64", max), ("ethos-u55-64", lambda *cycles: sum(cycles))):
+        spec = load_spec(name)
+        queues = [{Unit.ARRAY: a, Unit.VECTOR: v} for a, v in (((conv,), (copy,)), ((conv,), ()), ((), (copy,)))]
+        programs = [replace(built, spec=spec, queues=dict.fromkeys(Unit, ()) | queue) for queue in queues]
+        both, *alone = (simulate(found).cycles for found in programs)
+        assert min(alone) > 8 * spec.issue_cycles
+        assert both == pytest.approx(together(*alone), abs=spec.issue_cycles)
+
+
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40))
 
 
