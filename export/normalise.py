@@ -30,6 +30,7 @@ from .onnx_model import (
 from .quantise import is_quantised, topological
 
 VIEWS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+_SPLIT = "InstanceNormalization"
 _NOTHING = frozenset({"Identity", "Dropout"})
 
 
@@ -225,6 +226,8 @@ def _push_view(model: ModelProto) -> ModelProto | None:
         params = edit.index.params(source)
         if params is None or not params.per_tensor or source.input[0] in edit.index.constants:
             continue
+        if any(reader.op_type == _SPLIT for reader in edit.index.consumers[node.output[0]]):
+            continue  # the reshape to groups is part of a normalisation
         viewed, result = edit.fresh(f"{node.output[0]}.q"), node.output[0]
         node.input[0], node.output[0] = source.input[0], viewed
         edit.node(DEQUANTISE, [viewed, *source.input[1:]], result, f"{node.name}.dequantise", params.axis)

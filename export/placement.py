@@ -10,7 +10,8 @@ import numpy as np
 
 from ..common.errors import UnsupportedError
 from .onnx_model import DEQUANTISE, QUANTISE, attribute
-from .sites import LINEAR, Site, clip_bounds, map_shape, stored_quantisation
+from .patterns import FUNCTIONS, NORMALISATIONS, Normalisation, Unary
+from .sites import LINEAR, Site, clip_bounds, map_shape, reduced_axes, stored_quantisation
 from .translate import translate
 from .translate_movement import MOVEMENTS
 
@@ -38,15 +39,25 @@ class Placement:
 
 def refusal(site: Site) -> tuple[str, str] | None:
     """Name and offending value of the first rule that refuses the site; None when the engine takes it."""
-    for rule in (operator, *_OPERATORS.get(site.node.op_type, ())):
+    for rule in (operator, *_rules(site)):
         value = rule(site)
         if value is not None:
             return rule_name(rule), value
     return None
 
 
+def _rules(site: Site) -> tuple[Rule, ...]:
+    match site.pattern:
+        case Unary():
+            return _FUNCTION
+        case Normalisation():
+            return _NORMALISATION
+        case _:
+            return _OPERATORS.get(site.node.op_type, ())
+
+
 def operator(site: Site) -> str | None:
-    """The engine executes convolutions, linear layers, additions, pooling, Relu, Clip and changes of scale."""
+    """The engine executes convolutions, linear layers, sums, products, pooling, functions of an element and others."""
     domain = site.node.domain if site.node.domain != "ai.onnx" else ""
     if domain:
         return f"{domain}.{site.node.op_type}"
@@ -55,7 +66,7 @@ def operator(site: Site) -> str | None:
 
 def quantised_input(site: Site) -> str | None:
     """Activations come from int8 tensors with one constant scale and zero point, the same wherever they are used."""
-    for name, stored in zip(site.node.input, site.inputs, strict=False):
+    for name, stored in zip(site.sources, site.inputs, strict=True):
         if stored is None:
             return f"{name} is a {'constant' if _is_constant(site, name) else 'float tensor'}"
         if stored_quantisation(site.index, stored) is None:
@@ -183,15 +194,55 @@ def constant_bounds(site: Site) -> str | None:
     return None if clip_bounds(site.index, site.node) is not None else ", ".join(site.node.input[1:])
 
 
-def spatial_mean(site: Site) -> str | None:
-    """A mean goes over the height and the width of a feature map, and nothing else."""
-    node = site.node
-    axes = attribute(node, "axes")
-    if axes is None and len(node.input) > 1 and node.input[1]:
-        constant = site.index.constants.get(node.input[1])
-        axes = None if constant is None else constant.reshape(-1).tolist()
+def reduction_axes(site: Site) -> str | None:
+    """A mean, sum or maximum goes over the channels; a mean or maximum also over the height and width of a map."""
+    axes = reduced_axes(site)
     rank = len(site.index.shape(site.stored_inputs[0]))
-    return None if axes is not None and rank == 4 and sorted(a % rank for a in axes) == [2, 3] else f"axes {axes}"
+    if axes == (1,) or (axes == (2, 3) and rank == 4 and site.node.op_type != "ReduceSum"):
+        return None
+    return f"axes {None if axes is None else list(axes)}"
+
+
+def one_argument(site: Site) -> str | None:
+    """A function of one tensor is computed element by element, its other operands being constants of one element."""
+    if isinstance(site.pattern, Unary):
+        return None
+    return " and ".join(f"{name} {list(site.index.shape(name))}" for name in site.node.input if name)
+
+
+def normalised_axes(site: Site) -> str | None:
+    """A normalisation goes over a vector or over groups of a map's channels, with constant scales of the channels."""
+    if isinstance(site.pattern, Normalisation):
+        return None
+    axis = attribute(site.node, "axis", -1)
+    return f"axis {axis} of {list(site.index.shape(site.node.input[0]))}"
+
+
+def softmax_axis(site: Site) -> str | None:
+    """A softmax goes over the channels."""
+    axis = attribute(site.node, "axis", -1) % len(site.index.shape(site.node.input[0]))
+    return None if axis == 1 else f"axis {axis}"
+
+
+def product_shapes(site: Site) -> str | None:
+    """The factors of a product have one shape, or one of them has a single value for each channel of the other."""
+    output = map_shape(site.index.shape(site.output))
+    assert output is not None
+    shapes = [map_shape(site.index.shape(name)) for name in site.stored_inputs]
+    fits = output in shapes and all(shape in (output, (1, 1, output[2])) for shape in shapes)
+    return None if fits else " and ".join(str(list(site.index.shape(n))) for n in site.node.input)
+
+
+def resize_settings(site: Site) -> str | None:
+    """A resize takes the nearest element or interpolates linearly, and changes height and width by constants only."""
+    node = site.node
+    if attribute(node, "mode", "nearest") not in ("nearest", "linear") or attribute(node, "antialias", 0):
+        return f"mode {attribute(node, 'mode')}, antialias {attribute(node, 'antialias', 0)}"
+    source, output = site.index.shape(node.input[0]), site.index.shape(site.output)
+    if len(source) != 4 or source[:2] != output[:2]:
+        return f"{list(source)} to {list(output)}"
+    computed = [name for name in node.input[2:] if name and name not in site.index.constants]
+    return f"{computed[0]} is computed at run time" if computed else None
 
 
 def single_result(site: Site) -> str | None:
@@ -224,11 +275,18 @@ _OPERATORS: dict[str, tuple[Rule, ...]] = {
     "MaxPool": (single_result, *_QUANTISED, dilation, kernel_limits),
     "AveragePool": (*_QUANTISED, dilation, kernel_limits),
     "GlobalAveragePool": (*_QUANTISED, kernel_limits),
-    "ReduceMean": (*_QUANTISED, spatial_mean, kernel_limits),
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum"), (*_QUANTISED, reduction_axes, kernel_limits)),
+    "Mul": (*_QUANTISED, product_shapes, kernel_limits),
+    "Softmax": (*_QUANTISED, softmax_axis, kernel_limits),
+    "Resize": (*_QUANTISED, resize_settings, kernel_limits),
+    **dict.fromkeys(sorted(NORMALISATIONS), (normalised_axes, *_QUANTISED, kernel_limits)),
     "Relu": (*_QUANTISED, kernel_limits),
     "Clip": (*_QUANTISED, constant_bounds, kernel_limits),
     QUANTISE: (*_QUANTISED, kernel_limits),
 }
+_FUNCTION: tuple[Rule, ...] = (one_argument, *_QUANTISED, kernel_limits)
+_NORMALISATION: tuple[Rule, ...] = (*_QUANTISED, kernel_limits)
+_OPERATORS |= {name: _FUNCTION for name in sorted(FUNCTIONS) if name not in _OPERATORS}
 
 
 def border(_: Site) -> str | None:

@@ -12,18 +12,30 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from ..common.errors import ModelError
 from .onnx_export import quiet
-from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, check_model, copy_of, live_nodes
+from .onnx_model import (
+    DEQUANTISE,
+    QUANTISE,
+    GraphIndex,
+    check_model,
+    copy_of,
+    live_nodes,
+    unique_names,
+    with_static_shapes,
+)
+from .patterns import patterns
 from .shared_scales import with_shared_scales
 
 QUANTISED_OPERATORS = (
-    "Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean",
-    "Flatten", "Reshape", "Squeeze", "Unsqueeze",
+    "Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean",
+    "ReduceMax", "ReduceSum", "Softmax", "Resize", "Flatten", "Reshape", "Squeeze", "Unsqueeze",
     "ConvTranspose", "Concat", "Slice", "Split", "Pad", "Transpose", "DepthToSpace", "SpaceToDepth",
 )  # fmt: skip
+_PATTERN = "pattern"
+_MARK = "Identity"  # stands before and behind a pattern, for its tensors to be quantised there
 Calibration = Iterable[NDArray[np.float32]]
 
 
@@ -45,7 +57,8 @@ def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
         raise ModelError(f"the model has inputs {inputs.inputs}; calibration covers one", hint="quantise it beforehand")
     name = inputs.inputs[0]
     samples = calibration_samples(calibration, inputs.shape(name))
-    result = _run_quantiser(model, [{name: sample} for sample in samples])
+    marked, inside = _marked(model)
+    result = _without_marks(_run_quantiser(marked, [{name: sample} for sample in samples], inside))
     if not is_quantised(result):
         hint = f"the engine's operators are {', '.join(QUANTISED_OPERATORS)}"
         raise ModelError("no operator of this model can be quantised for the engine", where=model.graph.name, hint=hint)
@@ -73,7 +86,52 @@ def random_calibration(shape: tuple[int, ...], count: int = 1, seed: int = 0) ->
     return [np.random.default_rng(seed).standard_normal((count, *shape[1:]), np.float32)]
 
 
-def _run_quantiser(model: ModelProto, feeds: list[dict[str, NDArray[np.float32]]]) -> ModelProto:
+def _marked(model: ModelProto) -> tuple[ModelProto, list[str]]:
+    """The model with marks around its patterns, and the names of the operators inside, which stay as they are."""
+    model = copy_of(model)
+    wanted = (node.name or f"{node.op_type}_{i}" for i, node in enumerate(model.graph.node))
+    for node, name in zip(model.graph.node, unique_names(wanted), strict=True):
+        node.name = name
+    index = GraphIndex(with_static_shapes(model))
+    inside: list[str] = []
+    for number, pattern in enumerate(patterns(index)):
+        own = {node.name for node in pattern.nodes}
+        inside += sorted(own)
+        entry, leaving = f"{pattern.source}.{_PATTERN}{number}", f"{pattern.output}.{_PATTERN}"
+        for node in model.graph.node:
+            if node.name in own:
+                node.input[:] = [entry if name == pattern.source else name for name in node.input]
+                node.output[:] = [leaving if name == pattern.output else name for name in node.output]
+        for name, source, target in (("before", pattern.source, entry), ("behind", leaving, pattern.output)):
+            model.graph.node.append(helper.make_node(_MARK, [source], [target], name=f"{_PATTERN}{number}.{name}"))
+    ordered = topological(list(model.graph.node), [v.name for v in model.graph.output])
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
+    return model, inside
+
+
+def _without_marks(model: ModelProto) -> ModelProto:
+    """Takes the marks out. On either side of one is a pair of quantise and dequantise; the first of them stays."""
+    index = GraphIndex(model)
+    moved: dict[str, str] = {}
+    for node in index.nodes:
+        if node.op_type != _MARK or not node.name.startswith(_PATTERN):
+            continue
+        (name,) = node.output
+        for quantise in (n for n in index.consumers[name] if n.op_type == QUANTISE):
+            moved |= {n.output[0]: node.input[0] for n in index.consumers[quantise.output[0]]}
+    for node in model.graph.node:
+        node.input[:] = [_end(moved, name) for name in node.input]
+    return model
+
+
+def _end(moved: dict[str, str], name: str) -> str:
+    while name in moved:
+        name = moved[name]
+    return name
+
+
+def _run_quantiser(model: ModelProto, feeds: list[dict[str, NDArray[np.float32]]], left_out: list[str]) -> ModelProto:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -88,7 +146,7 @@ def _run_quantiser(model: ModelProto, feeds: list[dict[str, NDArray[np.float32]]
         try:
             quantize_static(
                 copy_of(model), path, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                op_types_to_quantize=list(QUANTISED_OPERATORS),
+                op_types_to_quantize=[*QUANTISED_OPERATORS, _MARK], nodes_to_exclude=left_out,
                 weight_type=QuantType.QInt8, activation_type=QuantType.QInt8,
                 extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
             )  # fmt: skip

@@ -14,7 +14,8 @@ from onnx import NodeProto
 from ..kernels.ops import Shape
 from .graph import Clamp, Quantisation
 from .normalise import VIEWS
-from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, QuantParams
+from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, QuantParams, attribute
+from .patterns import Pattern, pattern_at
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 LINEAR = frozenset({"Gemm", "MatMul"})
@@ -41,7 +42,7 @@ class Site:
     """`node` with the Relu/Clip operators behind it and the QuantizeLinear that ends it, if there is one.
 
     `inputs` are the stored tensors behind the activations, looked up through views; None where an activation
-    is not a dequantised tensor.
+    is not a dequantised tensor. With a `pattern`, `node` is the last of its operators.
     """
 
     index: GraphIndex
@@ -49,12 +50,19 @@ class Site:
     inputs: tuple[str | None, ...]
     epilogue: tuple[NodeProto, ...]
     quantise: NodeProto | None
+    pattern: Pattern | None = None
 
     @property
     def members(self) -> tuple[NodeProto, ...]:
         """The operators that one engine node replaces, the computing one first."""
         tail = (self.quantise,) if self.quantise is not None and self.quantise is not self.node else ()
-        return (self.node, *self.epilogue, *tail)
+        inner = self.pattern.nodes[:-1] if self.pattern is not None else ()
+        return (self.node, *inner, *self.epilogue, *tail)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The activations that the site reads, as its operators name them."""
+        return (self.pattern.source,) if self.pattern is not None else tuple(self.node.input[: len(self.inputs)])
 
     @property
     def stored_inputs(self) -> tuple[str, ...]:
@@ -120,6 +128,19 @@ def clip_bounds(index: GraphIndex, node: NodeProto) -> tuple[float, float] | Non
     return (bounds[0], bounds[1])
 
 
+def reduced_axes(site: Site) -> tuple[int, ...] | None:
+    """Axes of a reduction, sorted and not negative; None where they are computed or all."""
+    node = site.node
+    axes = attribute(node, "axes")
+    if axes is None and len(node.input) > 1 and node.input[1]:
+        found = site.index.constants.get(node.input[1])
+        axes = None if found is None else found.reshape(-1).tolist()
+    if axes is None:
+        return None
+    rank = len(site.index.shape(node.input[0]))
+    return tuple(sorted(axis % rank for axis in axes))
+
+
 def stored_quantisation(index: GraphIndex, tensor: str) -> Quantisation | None:
     """The int8 quantisation that the writer and all readers of a stored tensor agree on, else None."""
     ends = [node for node in index.consumers[tensor] if node.op_type == DEQUANTISE]
@@ -136,8 +157,10 @@ def stored_quantisation(index: GraphIndex, tensor: str) -> Quantisation | None:
 
 
 def _site(index: GraphIndex, node: NodeProto) -> Site:
-    count = {"Add": 2, "Concat": len(node.input)}.get(node.op_type, 1)
-    inputs = tuple(_stored_input(index, node, name) for name in node.input[:count])
+    pattern = pattern_at(index, node)
+    count = {"Add": 2, "Mul": 2, "Concat": len(node.input)}.get(node.op_type, 1)
+    names = node.input[:count] if pattern is None else [pattern.source]
+    inputs = tuple(_stored_input(index, node, name) for name in names)
     if node.op_type == QUANTISE:
         return Site(index, node, inputs, (), node)
     epilogue: list[NodeProto] = []
@@ -145,11 +168,11 @@ def _site(index: GraphIndex, node: NodeProto) -> Site:
     while len(last.output) == 1 and index.is_leaf(last.output[0]):
         last = index.consumers[last.output[0]][0]
         if last.op_type == QUANTISE:
-            return Site(index, node, inputs, tuple(epilogue), last)
+            return Site(index, node, inputs, tuple(epilogue), last, pattern)
         if last.op_type not in ACTIVATIONS or clip_bounds(index, last) is None:
             break
         epilogue.append(last)
-    return Site(index, node, inputs, (), None)
+    return Site(index, node, inputs, (), None, pattern)
 
 
 def _stored_input(index: GraphIndex, node: NodeProto, name: str) -> str | None:

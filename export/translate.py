@@ -13,10 +13,13 @@ from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..kernels.rescale import add_operands, rescale_operands
 from .graph import Constants, ConvConstants, Node, Quantisation, Tensor
 from .onnx_model import QUANTISE, attribute
-from .sites import LINEAR, Site, map_shape, stored_quantisation
+from .sites import LINEAR, Site, map_shape, reduced_axes, stored_quantisation
+from .translate_functions import function
 from .translate_movement import MOVEMENTS, movement, transposed
 
 INT32_MAX = 2**31 - 1
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceSum"})
+_FUNCTIONS = _REDUCTIONS | {"Mul", "Softmax", "Resize"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +40,29 @@ def translate(site: Site) -> Piece:
     if op_type in MOVEMENTS:
         return Piece((_node(site, movement(site, inputs, output), inputs, output),), (*inputs, output))
     scales = [t.quantisation.scale for t in inputs]
+    over_map = op_type in _REDUCTIONS and reduced_axes(site) != (1,)
+    if over_map and op_type == "ReduceMax":
+        return _max_pool(site, inputs[0], output, Window(*inputs[0].shape[:2]))
+    if site.pattern is not None or (op_type in _FUNCTIONS and not over_map):
+        return _function(site, inputs, output)
     if op_type == "Add":
         add_operands(scales[0], scales[1], output.quantisation.scale)
         return Piece((_node(site, Add(output.shape), inputs, output),), (*inputs, output))
     if op_type == "MaxPool":
-        return _max_pool(site, inputs[0], output)
+        return _max_pool(site, inputs[0], output, _window(site, inputs[0].shape, output.shape))
     if op_type in ("Relu", "Clip", QUANTISE):
         rescale_operands(scales[0] / output.quantisation.scale)
         return Piece((_node(site, Requantise(output.shape), inputs, output),), (*inputs, output))
     op = Pool2d(inputs[0].shape, output.shape, _average_window(site, inputs[0].shape, output.shape), maximum=False)
     rescale_operands(scales[0] / output.quantisation.scale / op.window.taps)
     return Piece((_node(site, op, inputs, output),), (*inputs, output))
+
+
+def _function(site: Site, inputs: list[Tensor], output: Tensor) -> Piece:
+    op, constants, operands = function(site, inputs, output)
+    node = _node(site, op, operands, output)
+    held = {} if constants is None else {node.name: constants}
+    return Piece((node,), (*operands, output), held)
 
 
 def _convolution(site: Site) -> Piece:
@@ -126,9 +141,9 @@ def _check_numbers(constants: ConvConstants, source: Quantisation, output: Quant
         rescale_operands(source.scale * float(scale) / output.scale)
 
 
-def _max_pool(site: Site, source: Tensor, output: Tensor) -> Piece:
+def _max_pool(site: Site, source: Tensor, output: Tensor, window: Window) -> Piece:
     """A maximum keeps its scale; a different output scale takes a requantisation behind it."""
-    op = Pool2d(source.shape, output.shape, _window(site, source.shape, output.shape), maximum=True)
+    op = Pool2d(source.shape, output.shape, window, maximum=True)
     if source.quantisation == output.quantisation:
         return Piece((_node(site, op, [source], output),), (source, output))
     rescale_operands(source.quantisation.scale / output.quantisation.scale)

@@ -85,8 +85,17 @@ def _computed_bias() -> ModelProto:
     return graph.model(graph.pair(graph.op("Gemm", "it", [x, w, "input"]), "y", 0.05, 3))
 
 
+def _two_activations(op_type: str, reduced: list[int]) -> ModelProto:
+    """`op_type` on a map and on its maximum over some axes."""
+    graph = QdqGraph(MAP)
+    x = graph.pair("input", "x", 0.03, 5)
+    maximum = graph.op("ReduceMax", "maximum", [x, graph.constant("axes", np.array(reduced))])
+    y = graph.op(op_type, "it", [x, graph.pair(maximum, "m", 0.1, 0)])
+    return graph.model(graph.pair(y, "y", 0.05, 3))
+
+
 REFUSED = {
-    "operator": (_one("Sigmoid"), "operator", "Sigmoid"),
+    "operator": (_one("Sin"), "operator", "Sin"),
     "domain": (_foreign_domain(), "operator", "com.microsoft.Gelu"),
     "float-input": (
         (lambda g: g.model(g.pair(g.op("Relu", "it", ["input"]), "y", 0.05, 3)))(QdqGraph(MAP)),
@@ -116,7 +125,44 @@ REFUSED = {
     "constant-addend": (_one("Add", MAP, np.ones(MAP, np.float32)), "quantised-input", "extra0 is a constant"),
     "quantised-constant-addend": (_quantised_constant_add(), "quantised-input", "w.out is a constant"),
     "broadcast": (_broadcast_add(), "same-shapes", "[1, 4, 6, 6] and [1, 4, 1, 1]"),
-    "mean-of-channels": (_one("ReduceMean", MAP, np.array([1])), "spatial-mean", "[1]"),
+    "mean-of-rows": (_one("ReduceMean", MAP, np.array([2])), "reduction-axes", "[2]"),
+    "sum-of-map": (_one("ReduceSum", MAP, np.array([2, 3])), "reduction-axes", "[2, 3]"),
+    "mean-of-all": (_one("ReduceMean", MAP), "reduction-axes", "None"),
+    "softmax-of-columns": (_one("Softmax", MAP, axis=-1), "softmax-axis", "axis 3"),
+    "cubic": (
+        _one("Resize", MAP, np.zeros(0, np.float32), np.array([1, 1, 2, 2], np.float32), mode="cubic"),
+        "resize-settings",
+        "cubic",
+    ),
+    "resized-channels": (
+        _one("Resize", MAP, np.zeros(0, np.float32), np.array([1, 2, 2, 2], np.float32)),
+        "resize-settings",
+        "[1, 4, 6, 6] to [1, 8, 12, 12]",
+    ),
+    "cropping": (
+        _one(
+            "Resize",
+            MAP,
+            np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32),
+            np.array([1, 1, 2, 2], np.float32),
+            coordinate_transformation_mode="tf_crop_and_resize",
+        ),
+        "kernel-limits",
+        "tf_crop_and_resize",
+    ),
+    "two-arguments": (_two_activations("Sub", [1]), "one-argument", "x.dq.out [1, 4, 6, 6]"),
+    "product-of-rows": (_two_activations("Mul", [2]), "product-shapes", "[1, 4, 1, 6]"),
+    "norm-of-rows": (
+        _one("LayerNormalization", MAP, np.ones(6, np.float32), axis=-1),
+        "normalised-axes",
+        "axis -1 of [1, 4, 6, 6]",
+    ),
+    "norm-with-a-scale-per-element": (
+        _one("LayerNormalization", (1, 4), np.array([1e30, 1, 1, 1], np.float32)),
+        "kernel-limits",
+        "beyond int32",
+    ),
+    "function-without-value": (_one("Log"), "kernel-limits", "no value"),
     "average-padding": (
         _one("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         "kernel-limits",

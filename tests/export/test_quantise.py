@@ -28,10 +28,22 @@ def test_relu_disappears_into_the_output_range() -> None:
 
 
 def test_operators_that_the_engine_lacks_stay_float() -> None:
-    index = GraphIndex(int8_model(Mixed))
-    assert [n.op_type for n in index.consumers[next(n for n in index.nodes if n.op_type == "Sigmoid").output[0]]] == [
-        "Mul"
-    ]
+    graph = QdqGraph((1, 4))
+    inner = graph.op("Sin", "inner", [graph.op("Softmax", "first", ["input"])])
+    last = graph.op("Softmax", "last", [graph.op("Sin", "outer", [inner])])
+    index = GraphIndex(quantise(graph.model(last), random_calibration(graph.shape)))
+    assert [node.op_type for node in index.consumers[inner]] == ["Sin"]
+
+
+def test_no_rounding_happens_inside_of_a_function_of_one_tensor() -> None:
+    graph = QdqGraph((1, 2, 4, 4))
+    x = graph.op("Softmax", "first", ["input"])
+    y = graph.op("Mul", "gated", [x, graph.op("Sigmoid", "gate", [x])])
+    model = quantise(graph.model(graph.op("Softmax", "last", [y])), random_calibration(graph.shape))
+    index = GraphIndex(model)
+    assert [node.op_type for node in index.consumers["gate.out"]] == ["Mul"]
+    assert all(index.producer[name].op_type == "DequantizeLinear" for name in index.producer["gate.out"].input)
+    assert "Identity" not in {node.op_type for node in model.graph.node}
 
 
 def test_the_quantised_model_is_close_to_the_float_one() -> None:
@@ -81,4 +93,4 @@ def test_an_operator_that_onnx_runtime_cannot_run_is_an_error_of_the_model() -> 
 def test_a_model_without_anything_to_quantise_says_so() -> None:
     graph = QdqGraph((1, 4))
     with pytest.raises(ModelError, match="no operator of this model can be quantised"):
-        quantise(graph.model(graph.op("Sigmoid", "s", ["input"])), random_calibration(graph.shape))
+        quantise(graph.model(graph.op("Sin", "s", ["input"])), random_calibration(graph.shape))

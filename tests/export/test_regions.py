@@ -55,11 +55,11 @@ def test_groups_depend_on_each_other_in_the_order_of_their_depth(case: Case) -> 
 
 
 def _random_model(rng: np.random.Generator) -> ModelProto:
-    """A branching network of additions, activations and (on the CPU) sigmoids over one map shape."""
+    """A branching network of additions, activations and (on the CPU) sines over one map shape."""
     graph = QdqGraph((1, 2, 3, 3))
     tensors = [graph.pair("input", "x", 0.03, 0)]
     for number in range(int(rng.integers(2, 10))):
-        op_type = str(rng.choice(["Add", "Relu", "Sigmoid"]))
+        op_type = str(rng.choice(["Add", "Relu", "Sin", "Tanh"]))
         inputs = [tensors[int(rng.integers(len(tensors)))] for _ in range(2 if op_type == "Add" else 1)]
         y = graph.op(op_type, f"n{number}", inputs)
         tensors.append(graph.pair(y, f"q{number}", 0.02 + 0.01 * number, number))
