@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import ConfigError, EstimatorError
 from ..export.graph import Graph
+from ..kernels.subgraph import Memory
 from ..targets.spec import EngineSpec
 from .boundary import step_cycles
 from .card import ModelCard, data_hash, errors_by_kind, package_versions
@@ -145,17 +146,21 @@ def _fit_model(
 
 
 def _held_out(workloads: Sequence[Workload], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which workloads test the model: `share` of the families of every kind, so that no kind is left untrained."""
-    kinds: dict[str, set[str]] = {}
+    """Which workloads test the model: `share` of the families, of every kind and of those that store their output, so
+    that no kind and no phase is left untrained."""
+    strata: dict[tuple[str, bool], set[str]] = {}
+    storing = {workload.family() for workload in workloads if workload.subgraph.output is not Memory.SRAM}
     for workload in workloads:
-        kinds.setdefault(workload.subgraph.kind, set()).add(workload.family())
+        family = workload.family()
+        strata.setdefault((workload.subgraph.kind, family in storing), set()).add(family)
     rng = np.random.default_rng(np.random.SeedSequence((seed, 3)))
     held: set[str] = set()
-    for kind in sorted(kinds):
-        families = sorted(kinds[kind])
-        held.update(families[i] for i in rng.permutation(len(families))[: round(share * len(families))])
+    for stratum in sorted(strata):
+        families = sorted(strata[stratum])
+        count = min(round(share * len(families)), len(families) - 1)
+        held.update(families[i] for i in rng.permutation(len(families))[:count])
     if not held:  # fewer families of each kind than a share is worth
-        held.add(min(max(kinds.values(), key=len)))
+        held.add(min(max(strata.values(), key=len)))
     return np.array([workload.family() in held for workload in workloads], bool)
 
 
