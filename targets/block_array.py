@@ -115,10 +115,13 @@ def input_channels(spec: EngineSpec, layer: Layer) -> int:
 
 
 def input_extent(spec: EngineSpec, layer: Layer, rows: int, cols: int) -> tuple[int, int]:
-    """Rows and columns of input behind a block of output, in whole micro-blocks; one sub-kernel at a time."""
+    """Rows and columns of input behind a block of output, in whole micro-blocks; one sub-kernel at a time.
+
+    Gaps between windows are fetched with them, up to the extent of whole sub-kernels.
+    """
     high, wide, _ = spec.array_blocks[0]
-    h = (rows - 1) * layer.stride[0] + min(layer.kernel[0], SUB_KERNEL)
-    w = (cols - 1) * layer.stride[1] + min(layer.kernel[1], SUB_KERNEL)
+    h = min((rows - 1) * layer.stride[0] + min(layer.kernel[0], SUB_KERNEL), rows * SUB_KERNEL)
+    w = min((cols - 1) * layer.stride[1] + min(layer.kernel[1], SUB_KERNEL), cols * SUB_KERNEL)
     return ceil_div(h, high) * high, ceil_div(w, wide) * wide
 
 

@@ -13,20 +13,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import SpecError
 from .block_array import SUB_KERNEL, Block, Layer, input_channels
 from .spec import EngineSpec
 from .work import ceil_div
 
 _SMALL = 4  # blocks of at most this many rows and columns are told apart by how much of the input they need
-Extents = NDArray[np.int64]
+Extents = NDArray[np.float64]  # whole numbers; products of large ones would not fit 64-bit integers
 
 
 def find_block(spec: EngineSpec, layer: Layer) -> Block:
-    """The block for `layer`.
-
-    Raises `SpecError` when not even one micro-block of it fits the buffers.
-    """
+    """The block for `layer`; a valid engine holds at least the smallest one of any layer."""
     shape = replace(layer, maximum=False, linear_in=False, linear_out=False)  # matter to time, not to the choice
     return _search(spec, shape)
 
@@ -35,19 +31,13 @@ def find_block(spec: EngineSpec, layer: Layer) -> Block:
 def _search(spec: EngineSpec, layer: Layer) -> Block:
     high, wide, _ = spec.array_blocks[0]
     limits = _round_up(min(layer.rows, spec.block_h), high), _round_up(min(layer.cols, spec.block_w), wide)
-    rows = np.arange(high, limits[0] + 1, high, dtype=np.int64)[None, :, None]
-    cols = np.arange(wide, limits[1] + 1, wide, dtype=np.int64)[None, None, :]
+    rows = np.arange(high, limits[0] + 1, high, dtype=np.float64)[None, :, None]
+    cols = np.arange(wide, limits[1] + 1, wide, dtype=np.float64)[None, None, :]
     depths = _depths(spec, layer)
-    channels = np.array(depths, np.int64)[:, None, None]
+    channels = np.array(depths, np.float64)[:, None, None]
     in_rows, in_cols = _inputs(spec, layer, rows, cols)
-    depth_in = channels if layer.equal_depth else np.int64(input_channels(spec, layer))
+    depth_in = channels if layer.equal_depth else np.float64(input_channels(spec, layer))
     fits = _fits(spec, layer, rows * cols, channels, in_rows * in_cols, depth_in)
-    if not fits.any():
-        raise SpecError(
-            f"the buffers do not hold one block for a kernel of {layer.kernel[0]}x{layer.kernel[1]}",
-            where=f"engine {spec.name!r}",
-            hint="enlarge buffer_banks, or choose smaller micro_blocks",
-        )
     traffic = np.where(fits, _traffic(layer, rows, cols, channels, in_rows, in_cols, depth_in), np.inf)
     d, r, c = _choose(layer, traffic, in_rows, in_cols, rows, cols)
     block_channels = depths[d]
@@ -71,13 +61,13 @@ def _depths(spec: EngineSpec, layer: Layer) -> list[int]:
 
 def _inputs(spec: EngineSpec, layer: Layer, rows: Extents, cols: Extents) -> tuple[Extents, Extents]:
     high, wide, _ = spec.array_blocks[0]
-    h = (rows - 1) * layer.stride[0] + min(layer.kernel[0], SUB_KERNEL)
-    w = (cols - 1) * layer.stride[1] + min(layer.kernel[1], SUB_KERNEL)
+    h = np.minimum((rows - 1) * layer.stride[0] + min(layer.kernel[0], SUB_KERNEL), rows * SUB_KERNEL)
+    w = np.minimum((cols - 1) * layer.stride[1] + min(layer.kernel[1], SUB_KERNEL), cols * SUB_KERNEL)
     return -(-h // high) * high, -(-w // wide) * wide
 
 
 def _fits(
-    spec: EngineSpec, layer: Layer, plane: Extents, channels: Extents, plane_in: Extents, depth_in: Extents | np.int64
+    spec: EngineSpec, layer: Layer, plane: Extents, channels: Extents, plane_in: Extents, depth_in: Extents | np.float64
 ) -> NDArray[np.bool_]:
     bank = spec.buffer_bank_bytes
     fetched = plane_in * (-(-depth_in * layer.in_bytes // 8) * 8)
@@ -98,7 +88,7 @@ def _traffic(
     channels: Extents,
     in_rows: Extents,
     in_cols: Extents,
-    depth_in: Extents | np.int64,
+    depth_in: Extents | np.float64,
 ) -> NDArray[np.float64]:
     """Bytes of input and weights fetched per output. Halved where the two input buffers hold the whole input."""
     parts = ceil_div(layer.kernel[0], SUB_KERNEL) * ceil_div(layer.kernel[1], SUB_KERNEL)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_SEMAPHORES = 65536
 DATAFLOWS = ("weight-stationary", "block", "output-stationary")
+MAX_BLOCK_PLANE, MAX_BLOCK_DEPTHS, MAX_CHOICES = 4096, 64, 16
 LIST_WIDTHS = {"folds": 2, "micro_blocks": 3}  # fields that hold lists of so many integers
 _MEMORIES = ("dram", "sram")
 _MAY_BE_ZERO = frozenset(
@@ -34,6 +35,8 @@ def problems(spec: EngineSpec) -> Iterator[str]:
     yield from _numbers(spec)
     yield from _choices(spec)
     yield from _array(spec)
+    if spec.dataflow == "block":
+        yield from _blocks(spec)
     yield from _memory(spec)
 
 
@@ -48,6 +51,8 @@ def _numbers(spec: EngineSpec) -> Iterator[str]:
         elif not 0 < value < math.inf:
             yield f"{f.name} must be positive and finite, got {value}"
     for name in LIST_WIDTHS:
+        if len(getattr(spec, name)) > MAX_CHOICES:
+            yield f"{name} lists {len(getattr(spec, name))} choices, at most {MAX_CHOICES} are tried"
         if any(number < 1 for row in getattr(spec, name) for number in row):
             yield f"{name} must hold positive numbers, got {getattr(spec, name)}"
     if spec.semaphores > MAX_SEMAPHORES:
@@ -86,6 +91,25 @@ def _array(spec: EngineSpec) -> Iterator[str]:
             )
     if spec.accumulator_bytes < 4 * results:
         yield f"accumulator_bytes {spec.accumulator_bytes} hold less than one int32 micro-block, {4 * results}"
+
+
+def _blocks(spec: EngineSpec) -> Iterator[str]:
+    """The limits keep the search for a block small; the buffers hold one micro-block under the largest window."""
+    if spec.block_h * spec.block_w > MAX_BLOCK_PLANE or spec.block_c > MAX_BLOCK_DEPTHS * spec.block_c_step:
+        yield (
+            f"a block of {spec.block_h} x {spec.block_w} x {spec.block_c} in steps of {spec.block_c_step} channels "
+            f"exceeds {MAX_BLOCK_PLANE} positions or {MAX_BLOCK_DEPTHS} steps"
+        )
+    (high, wide, deep), step = spec.array_blocks[0], spec.block_c_step
+    position = max(*(channels for channels, _ in spec.array_folds), 2 * max(deep, step))  # 2: int16
+    fetched = -(-high * wide * 64 * position // spec.buffer_bank_bytes)  # 64: positions of a window of 8 x 8
+    summed = -(-high * wide * max(deep, step) * 5 // spec.buffer_bank_bytes)  # 5: bytes of a wide sum
+    needed = spec.buffer_reserved_banks + sum(
+        -(-2 * banks // granule) * granule
+        for banks, granule in ((fetched, spec.buffer_input_granule), (summed, spec.buffer_sum_granule))
+    )
+    if needed > spec.buffer_banks:
+        yield f"buffer_banks {spec.buffer_banks} hold less than the smallest block, {needed}"
 
 
 def _memory(spec: EngineSpec) -> Iterator[str]:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -110,10 +111,27 @@ def test_a_slower_memory_never_shortens_a_layer(layer: Layer, spec: EngineSpec) 
     assert block_cost(slow, layer, block).engine >= block_cost(spec, layer, block).engine * (1 - 1e-9)
 
 
-def test_buffers_that_hold_no_block_are_refused() -> None:
-    small = replace(U55_128, buffer_banks=8)
-    with pytest.raises(SpecError, match="do not hold one block for a kernel of 3x3"):
-        find_block(small, Layer(8, 8, 8, 8, (3, 3)))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"buffer_banks": 16}, "buffer_banks 16 hold less than the smallest block, 20"),
+        ({"block_w": 256}, "exceeds 4096 positions or 64 steps"),
+        ({"block_c": 2048}, "exceeds 4096 positions or 64 steps"),
+        ({"folds": ((32, 1),) * 17}, "folds lists 17 choices, at most 16 are tried"),
+    ],
+)
+def test_blocks_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        replace(U55_128, **changes)
+
+
+@given(specs, st.integers(1, 2**31), st.integers(1, 2**16), st.integers(1, 2**31), st.sampled_from([1, 2]))
+def test_extents_of_any_size_have_a_block_and_a_cost(
+    spec: EngineSpec, extent: int, kernel: int, stride: int, width: int
+) -> None:
+    layer = Layer(extent, extent, extent, extent, (kernel, kernel), (stride, stride), in_bytes=width)
+    for found in (layer, replace(layer, depthwise=True), replace(layer, pooling=True)):
+        assert 0 < block_cost(spec, found, find_block(spec, found)).engine < float("inf")
 
 
 def test_wide_inputs_take_twice_the_cycles() -> None:
