@@ -7,7 +7,8 @@ goes through `lanefit.export.tosa` to Arm's reference model, which shares nothin
 
 Operators that no sequence of TOSA operators can express are compared with our own integer reference instead, in
 cases on top of N (`beyond_tosa`). Single operators are also shown to ONNX Runtime as QDQ models, with a tolerance
-of one step of the output's scale (softmax: and what 15 fraction bits cannot say).
+of one step of the output's scale (softmax: and what 15 fraction bits cannot say). bf16 operators are held to
+float64 within a bound that follows from the number of roundings (`lanefit.export.float_bounds`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from lanefit.common.errors import ProgramFault, ToolchainError
-from lanefit.export.equality import GRAPH, Case, Comparison, compare, random_case, suspects
+from lanefit.export.equality import GRAPH, Case, Comparison, compare, operator_name, random_case, suspects
+from lanefit.export.random_bf16 import BF16_KINDS, random_bf16_cases
 from lanefit.export.random_operators import BEYOND_TOSA, OPERATORS
 from lanefit.export.tosa import has_tosa_form
-from lanefit.targets.spec import load_spec, preset_names
+from lanefit.targets.spec import EngineSpec, load_spec, preset_names
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import finish, parser
@@ -116,6 +118,7 @@ def main() -> int:
     kinds = _kinds(args.count)
     for number, (kind, seed) in enumerate(zip(kinds, np.random.SeedSequence(args.seed).spawn(len(kinds)), strict=True)):
         tally.add(number, random_case(np.random.default_rng(seed), kind, presets))
+    bounds = _bf16(args.count, args.seed, presets)
     seconds = time.monotonic() - began
     print(f"{'operator':24} {'compared':>8} {'different':>9}   ONNX Runtime: off by one, largest step")
     for name, found in sorted(tally.operators.items()):
@@ -126,8 +129,23 @@ def main() -> int:
         f"compared {tally.compared} cases with TOSA, {tally.beyond_tosa} with the integer reference, {tally.elements} "
         f"elements, in {seconds:.0f} s; different: {tally.different}, beyond tolerance: {tally.beyond_tolerance}"
     )
-    finish(args.json, {"seconds": seconds, **tally.figures()}, seed=args.seed)
-    return 1 if tally.different or tally.beyond_tolerance else 0
+    for name, found in bounds.items():
+        print(f"{name:24} {found['compared']:>8} cases, largest error {found['largest_share']:.3f} of its bound")
+    finish(args.json, {"seconds": seconds, **tally.figures(), "bf16": bounds}, seed=args.seed)
+    broken = any(found["largest_share"] > 1 for found in bounds.values())
+    return 1 if tally.different or tally.beyond_tolerance or broken else 0
+
+
+def _bf16(count: int, seed: int, presets: list[EngineSpec]) -> dict[str, dict[str, float]]:
+    """By operator: cases, and the largest error as a share of the bound; a tenth of `count` draws."""
+    found: defaultdict[str, dict[str, float]] = defaultdict(lambda: {"compared": 0, "largest_share": 0.0})
+    for number, stream in enumerate(np.random.SeedSequence((seed, 16)).spawn(-(-count // 10))):
+        kind = BF16_KINDS[number % len(BF16_KINDS)]
+        for case in random_bf16_cases(np.random.default_rng(stream), kind, presets):
+            own = found[operator_name(case.node)]
+            own["compared"] += 1
+            own["largest_share"] = max(own["largest_share"], case.share_of_bound())
+    return dict(sorted(found.items()))
 
 
 def _kinds(count: int) -> list[str]:
