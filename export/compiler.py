@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
 from ..common.units import cycles_to_us
-from ..kernels.bounds import array_bound, input_bytes, memory_bound, step_bound, vector_bound
+from ..kernels.bounds import array_bound, input_bytes, memory_bound, second_bytes, step_bound, vector_bound
 from ..kernels.element_types import output_bytes
 from ..targets.program import Program
 from ..targets.spec import EngineSpec
@@ -161,7 +161,9 @@ def _port_bytes(step: PlannedStep) -> Iterator[tuple[str, int]]:
     if subgraph.input.is_shared:
         yield group.input, input_bytes(subgraph)
     if group.second and subgraph.second and subgraph.second.is_shared:
-        yield group.second, output_bytes(subgraph.ops[-1])
+        yield group.second, second_bytes(subgraph)
+    for name in group.nodes[-1].extra:  # as large as the global vectors that it replaces
+        yield name, second_bytes(subgraph)
     if subgraph.output.is_shared:
         yield group.output, output_bytes(subgraph.ops[-1])
 

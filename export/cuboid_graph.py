@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from ..common.errors import UnsupportedError
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.cuboid_parameters import CuboidParameters
 from ..kernels.cuboid_quantise import Quantised, quantise
+from ..kernels.kernel import splits
+from ..kernels.ops import Shape
+from ..kernels.search import candidates
+from ..kernels.subgraph import Memory, Subgraph
+from ..targets.spec import EngineSpec
 from .graph import Graph, Node, Quantisation, Tensor
 
 INPUT, OUTPUT, NODE = "x", "y", "attention"
+GLOBALS, UPDATED = "g", "g_new"
 
 
-def attention_op(p: CuboidParameters) -> CuboidAttention:
+def attention_op(p: CuboidParameters, *, global_vectors: int = 0, leaf: int = 1) -> CuboidAttention:
     """The shape-level operator of a layer. The cuboid is the clamped one: it decides what is computed."""
     t, h, w = p.cuboids.axes
     return CuboidAttention(
@@ -25,19 +34,59 @@ def attention_op(p: CuboidParameters) -> CuboidAttention:
         padding=p.cuboids.padding,
         biased=p.bias is not None,
         projected=p.out is not None,
+        global_vectors=global_vectors,
+        global_own=p.globals is not None and p.globals.own is not None,
+        leaf=leaf,
     )
 
 
-def cuboid_graph(p: CuboidParameters, quantised: Quantised | None = None) -> Graph:
-    """The layer alone, from (T, H, W, C) to (T, H, W, C); without `quantised`, scales are those of normal noise."""
+def cuboid_graph(
+    p: CuboidParameters, quantised: Quantised | None = None, *, global_vectors: int = 0, leaf: int = 1
+) -> Graph:
+    """The layer alone, from (T, H, W, C) to (T, H, W, C), and with `global_vectors` from (K, C) to (K, C) beside it,
+    updated from leaves of at most `leaf` cuboids; without `quantised`, scales are those of normal noise."""
     if quantised is None:
-        quantised = quantise(p, [np.random.default_rng(0).standard_normal((*p.cuboids.shape, p.channels))])
-    op = attention_op(p)
-    host = (*op.size, op.channels)
-    scales = {
-        INPUT: Quantisation(quantised.input_scale, quantised.layer.input_zero),
-        OUTPUT: Quantisation(quantised.output_scale, quantised.output_zero),
+        quantised = _noise_scales(p, global_vectors)
+    op = attention_op(p, global_vectors=global_vectors, leaf=leaf)
+    host, layer = (*op.size, op.channels), quantised.layer
+    tensors = {
+        INPUT: _tensor(INPUT, op.input, host, (quantised.input_scale, layer.input_zero)),
+        OUTPUT: _tensor(OUTPUT, op.output, host, (quantised.output_scale, quantised.output_zero)),
     }
-    tensors = {name: Tensor(name, op.input, scale, host, channels_last=True) for name, scale in scales.items()}
-    node = Node(NODE, op, (INPUT,), OUTPUT)
-    return Graph((node,), tensors, (INPUT,), (OUTPUT,), {NODE: quantised.layer})
+    if not global_vectors:
+        return Graph((Node(NODE, op, (INPUT,), OUTPUT),), tensors, (INPUT,), (OUTPUT,), {NODE: layer})
+    vectors = (global_vectors, op.channels)
+    tensors[GLOBALS] = _tensor(GLOBALS, (1, *vectors), vectors, quantised.global_input)
+    tensors[UPDATED] = _tensor(UPDATED, (1, *vectors), vectors, quantised.global_output)
+    node = Node(NODE, op, (INPUT, GLOBALS), OUTPUT, extra=(UPDATED,))
+    return Graph((node,), tensors, (INPUT, GLOBALS), (OUTPUT, UPDATED), {NODE: layer})
+
+
+def _tensor(name: str, shape: Shape, host: tuple[int, ...], scale: tuple[float, int]) -> Tensor:
+    return Tensor(name, shape, Quantisation(*scale), host, channels_last=True)
+
+
+def _noise_scales(p: CuboidParameters, global_vectors: int) -> Quantised:
+    rng = np.random.default_rng(0)
+    sample = rng.standard_normal((*p.cuboids.shape, p.channels))
+    return quantise(p, [sample], [rng.standard_normal((global_vectors, p.channels))] if global_vectors else [])
+
+
+def with_best_leaf(op: CuboidAttention, spec: EngineSpec) -> CuboidAttention:
+    """The operator with the leaves that make it fastest on an engine, by closed form. Leaves decide in which order
+    parts of the global vectors' attention are joined, so that they are chosen once, before constants are made.
+
+    Raises:
+        UnsupportedError: not even leaves of one cuboid fit.
+    """
+    found: list[tuple[float, CuboidAttention]] = []
+    for leaf in splits(op.cuboids.count):
+        choice = replace(op, leaf=leaf)
+        try:
+            (best,) = candidates(Subgraph((choice,), Memory.TOKENS, Memory.TOKENS, Memory.TOKENS), spec)
+        except UnsupportedError:
+            continue
+        found.append((best.estimate.cycles, choice))
+    if not found:
+        raise UnsupportedError(f"cuboid attention with {op.global_vectors} global vectors does not fit {spec.name}")
+    return min(found, key=lambda pair: (pair[0], pair[1].leaf))[1]

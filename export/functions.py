@@ -54,6 +54,15 @@ def function_bytes(graph: Graph, node: Node) -> bytes:
     return norm_records(op, found.gamma, found.beta, target).as_bytes()
 
 
+def second_epsilon(graph: Graph, node: Node) -> int:
+    """The same of global vectors; 0 where there are none."""
+    if not isinstance(node.op, CuboidAttention) or not node.op.global_vectors:
+        return 0
+    found = attention_of(graph, node).globals
+    assert found is not None
+    return found.norm.epsilon
+
+
 def stage_epsilon(graph: Graph, node: Node) -> int:
     """The epsilon of a normalisation in integers; 0 for operators without one."""
     if isinstance(node.op, CuboidAttention):

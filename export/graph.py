@@ -86,7 +86,7 @@ class Node:
     """One operator. `clamp` bounds the stored output (ReLU, ReLU6 or just saturation).
 
     `source` are the ONNX nodes it came from, for reports and traces. `copies`: it changes nothing and only brings
-    its map to where another one wants it.
+    its map to where another one wants it. `extra` are further outputs, such as updated global vectors.
     """
 
     name: str
@@ -96,6 +96,7 @@ class Node:
     clamp: Clamp = (-128, 127)
     source: tuple[str, ...] = ()
     copies: bool = False
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class Graph:
                     raise ModelError(f"{name!r} is used before it is produced", where=f"node {node.name!r}")
             if node.output in known:
                 raise ModelError(f"{node.output!r} is produced twice", where=f"node {node.name!r}")
-            known.add(node.output)
+            known |= {node.output, *node.extra}
         for name in (*self.inputs, *self.outputs):
             if name in self.views:
                 raise ModelError(f"{name!r} is part of {self.views[name].whole!r}, but the host takes whole maps")
@@ -211,7 +212,7 @@ class Graph:
         return frozenset(self.views) | {view.whole for view in self.views.values()}
 
     def producer(self, tensor: str) -> Node | None:
-        return next((node for node in self.nodes if node.output == tensor), None)
+        return next((node for node in self.nodes if tensor in (node.output, *node.extra)), None)
 
     def consumers(self, tensor: str) -> Iterator[Node]:
         return (node for node in self.nodes if tensor in node.inputs)

@@ -27,7 +27,7 @@ from ..targets.elements import float_bits
 from ..targets.isa import FIELDS, DType, Opcode, Unit
 from ..targets.program import PORT_TYPES, Port, Program
 from ..targets.spec import EngineSpec
-from .functions import attention_of, function_bytes, stage_epsilon
+from .functions import attention_of, function_bytes, second_epsilon, stage_epsilon
 from .graph import Graph, Node, Tensor, View
 from .partition import Group, computing
 from .planned import Plan, PlannedStep, buffer_name
@@ -63,6 +63,7 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, *,
         second=_blank_ref(subgraph.second, dram, subgraph.second_shape, input_type(last)) if subgraph.second else None,
         stages=_blank_stages(subgraph),
         records=records,
+        extra=TensorRef(Memory.DRAM, dram, subgraph.second_shape) if subgraph.second else None,
         buffers=buffers,
         fences={b.name: begun for b in choice.buffers if b.role is not Role.WEIGHTS},
     )
@@ -154,6 +155,8 @@ class _Lowering:
             stages=_stages(self.graph, group),
             records=tuple(own[id(node)] for node in group.nodes if id(node) in own),
             epsilon=stage_epsilon(self.graph, group.nodes[0]),
+            second_epsilon=second_epsilon(self.graph, group.nodes[0]),
+            extra=next((self._ref(name) for name in group.nodes[-1].extra), None),
             buffers=addresses,
             fences=fences,
         )
@@ -174,7 +177,7 @@ class _Lowering:
     def _stored(self, tensor: str) -> int:
         """How many storing steps there are up to the one that produces `tensor` (0 for an input)."""
         makers = self.graph.makers(tensor) if tensor else ()
-        made = max((i for i, s in enumerate(self.plan.steps) if s.group.output in makers), default=-1)
+        made = max((i for i, s in enumerate(self.plan.steps) if not s.group.writes.isdisjoint(makers)), default=-1)
         return sum(s.stores for s in self.plan.steps[: made + 1])
 
     def _ref(self, name: str) -> TensorRef:

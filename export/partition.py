@@ -27,6 +27,8 @@ from ..kernels.traits import is_elementwise
 from ..targets.spec import EngineSpec
 from .graph import Graph, Node
 
+_PAIRED = Add | Mul | CuboidAttention  # may have a second operand
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -56,6 +58,11 @@ class Group:
     @property
     def output(self) -> str:
         return self.nodes[-1].output
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """Every tensor that the group makes."""
+        return frozenset((self.output, *self.nodes[-1].extra))
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -105,7 +112,8 @@ def fuse_additions(graph: Graph) -> list[Group]:
     for node in graph.nodes:
         group = taken.get(node.name)
         if group is None:
-            groups.append(_group(graph, (node,), node.inputs[1] if isinstance(node.op, Add | Mul) else None))
+            second = node.inputs[1] if len(node.inputs) > 1 and isinstance(node.op, _PAIRED) else None
+            groups.append(_group(graph, (node,), second))
         elif node is group.nodes[-1]:
             groups.append(group)
     return groups
@@ -202,7 +210,8 @@ def use_counts(graph: Graph) -> dict[str, int]:
 def first_places(graph: Graph, spec: EngineSpec) -> dict[str, Memory]:
     """Every map in SRAM, but what cuboid attention gathers and scatters, and inputs and outputs where the engine
     exchanges them with its host."""
-    streamed = {graph.root(t) for n in graph.nodes if isinstance(n.op, CuboidAttention) for t in (*n.inputs, n.output)}
+    attention = [node for node in graph.nodes if isinstance(node.op, CuboidAttention)]
+    streamed = {graph.root(name) for node in attention for name in (*node.inputs, node.output, *node.extra)}
     ports = {*graph.inputs, *graph.outputs}
     return {name: _first_place(graph, graph.root(name), ports, streamed, spec) for name in graph.tensors}
 

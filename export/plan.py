@@ -89,7 +89,9 @@ class _Planner:
         self.spans = lifetimes(graph, list(groups))
 
     def plan(self) -> Plan:
-        passed = dict.fromkeys(name for group in self.groups for name in (*group.reads, group.output))
+        passed = dict.fromkeys(
+            name for group in self.groups for name in (*group.reads, group.output, *group.nodes[-1].extra)
+        )
         places = first_places(self.graph, self.spec)
         where = dict.fromkeys(self.graph.inputs, Memory.HOST)  # for those that nothing reads
         where |= {name: places[name] for name in (*passed, *map(self.graph.root, passed))}

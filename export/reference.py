@@ -62,7 +62,12 @@ def run_graph(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
     """Every output of `graph` for maps (batch, height, width, channels) by tensor name; bf16 ones are float32."""
     values: dict[str, Map] = {name: _checked(graph.tensors[name], inputs) for name in graph.inputs}
     for node in graph.nodes:
-        values[node.output] = _run_node(graph, node, [values[name] for name in node.inputs])
+        if node.extra:
+            values |= zip(
+                (node.output, *node.extra), _run_pair(graph, node, [values[n] for n in node.inputs]), strict=True
+            )
+        else:
+            values[node.output] = _run_node(graph, node, [values[name] for name in node.inputs])
     return {name: values[name] for name in graph.outputs}
 
 
@@ -133,6 +138,15 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             return _requantised(graph, node, node.inputs[0], moved)
         case _:
             assert_never(op)
+
+
+def _run_pair(graph: Graph, node: Node, inputs: list[Map]) -> tuple[Map, Map]:
+    """Cuboid attention with global vectors: both results."""
+    op, layer = node.op, attention_of(graph, node)
+    assert isinstance(op, CuboidAttention)
+    groups = op.groups()
+    pairs = [layer.with_globals(x.reshape(*op.size, -1), g[0], groups) for x, g in zip(*inputs, strict=True)]
+    return np.stack([y.reshape(op.output) for y, _ in pairs]), np.stack([g[None] for _, g in pairs])
 
 
 def _run_attention(graph: Graph, node: Node, op: CuboidAttention, x: Map) -> Map:

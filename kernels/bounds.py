@@ -65,8 +65,13 @@ def loaded_bytes(subgraph: Subgraph) -> int:
     if subgraph.input is not Memory.SRAM:
         total += input_bytes(subgraph)
     if subgraph.second not in (None, Memory.SRAM):
-        total += prod(subgraph.second_shape) * input_type(subgraph.ops[-1]).bytes
+        total += second_bytes(subgraph)
     return total
+
+
+def second_bytes(subgraph: Subgraph) -> int:
+    """Size of the second operand."""
+    return prod(subgraph.second_shape) * input_type(subgraph.ops[-1]).bytes
 
 
 def stored_bytes(subgraph: Subgraph) -> int:

@@ -16,7 +16,8 @@ from ..targets.isa import DType, Opcode, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder
 from .cuboid_emit import LOGIT_BYTES, emit_cuboids
-from .cuboid_op import CuboidAttention
+from .cuboid_global_emit import part_sizes
+from .cuboid_op import CuboidAttention, fan_of
 from .cuboid_tiles import Box, boxes
 from .kernel import Buffer, Estimate, Operands, Role, Tiling, pipelined, splits
 from .subgraph import Memory, Subgraph
@@ -49,6 +50,8 @@ class CuboidKernel:
             raise UnsupportedError(
                 "cuboid attention gathers from DRAM and scatters to DRAM", hint="keep its maps there"
             )
+        if op.global_vectors:  # leaves are part of what is computed
+            return [Tiling(max(box.cuboids_per_tile for box in op.leaf_boxes), op.output[2])]
         found: dict[int, Tiling] = {}
         for size in splits(min(op.cuboids.count, op.output[0])):
             largest = max(box.cuboids_per_tile for box in boxes(op.cuboids, size))
@@ -57,31 +60,40 @@ class CuboidKernel:
 
     def buffers(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> tuple[Buffer, ...]:
         op = cuboid_op(subgraph)
-        tiles = boxes(op.cuboids, tiling.rows)
+        tiles = tiles_of(op, tiling)
         cuboids = max(box.cuboids_per_tile for box in tiles)
         depth = min(2, sum(box.tile_count for box in tiles))
         tokens = cuboids * op.cuboids.volume
-        logits = tokens * op.heads * op.cuboids.volume * LOGIT_BYTES
+        logits = tokens * op.heads * op.keys * LOGIT_BYTES
         found = [
-            Buffer("constants", Role.WEIGHTS, op.constant_bytes),
+            Buffer("constants", Role.WEIGHTS, op.resident_bytes),
             Buffer("input", Role.INCOMING, tokens * op.channels, depth),
             Buffer("y", Role.ROLLING, tokens * op.channels, depth),
-            Buffer("qkv", Role.ROLLING, tokens * op.token_channels, depth),
+            Buffer("qkv", Role.ROLLING, cuboids * op.keys * op.token_channels, depth),
             Buffer("s", Role.ROLLING, logits),
             Buffer("p", Role.ROLLING, logits, depth),
             Buffer("output", Role.OUTGOING, tokens * op.channels, depth),
         ]
         if op.projected:
             found.append(Buffer("o", Role.ROLLING, tokens * op.channels))
+        if op.global_vectors:
+            leaf = op.heads * op.global_vectors * cuboids * op.keys * LOGIT_BYTES
+            parts = sum(-(-size // 64) * 64 for size in part_sizes(op).values())
+            found += [
+                Buffer("sg", Role.ROLLING, leaf), Buffer("pg", Role.ROLLING, leaf, depth),
+                Buffer("global", Role.ROLLING, parts), Buffer("chunk", Role.INCOMING, op.chunk_bytes),
+                Buffer("second", Role.INCOMING, op.global_vectors * op.channels),
+            ]  # fmt: skip
         return tuple(found)
 
     def estimate(self, subgraph: Subgraph, spec: EngineSpec, tiling: Tiling) -> Estimate:
         op = cuboid_op(subgraph)
         compute = moved = 0.0
-        tiles = [(box, tile_work(op, box, subgraph, spec)) for box in boxes(op.cuboids, tiling.rows)]
+        tiles = [(box, tile_work(op, box, subgraph, spec)) for box in tiles_of(op, tiling)]
         for box, work in tiles:  # the units start and end each box one after the other
             steady, ends = max(work.array, work.vector), min(work.array, work.vector)
-            compute += box.tile_count * steady + ends
+            groups = box.tile_count // fan_of(box.tile_count) if op.global_vectors else 1
+            compute += box.tile_count * steady + groups * (ends + op.chunks * spec.issue_cycles)
             moved += box.tile_count * (work.load + work.store)
         constants = dma_work(spec, 1, op.constant_bytes, 1).cycles + spec.issue_cycles
         first, last = tiles[0][1], tiles[-1][1]
@@ -92,7 +104,12 @@ class CuboidKernel:
     def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
         op = cuboid_op(subgraph)
         buffers = self.buffers(subgraph, builder.spec, tiling)
-        emit_cuboids(builder, op, boxes(op.cuboids, tiling.rows), buffers, operands)
+        emit_cuboids(builder, op, tiles_of(op, tiling), buffers, operands)
+
+
+def tiles_of(op: CuboidAttention, tiling: Tiling) -> list[Box]:
+    """The boxes with the tiles of a tiling; with global vectors tiles are leaves."""
+    return list(op.leaf_boxes) if op.global_vectors else boxes(op.cuboids, tiling.rows)
 
 
 def cuboid_op(subgraph: Subgraph) -> CuboidAttention:
@@ -103,8 +120,9 @@ def cuboid_op(subgraph: Subgraph) -> CuboidAttention:
 
 def cuboid_vector_cycles(op: CuboidAttention, spec: EngineSpec) -> float:
     """Lane cycles of the normalisation of every token and of the softmax over every row of logits, 16 bits wide."""
-    shares = op.tokens * op.heads * op.cuboids.volume
-    norm = vector_work(spec, op.size[0] * op.size[1] * op.size[2] * op.channels, passes(spec, Opcode.NORM)).vector
+    vectors, tokens = op.global_vectors, op.size[0] * op.size[1] * op.size[2]
+    shares = op.tokens * op.heads * (op.keys + vectors)
+    norm = vector_work(spec, (tokens + vectors) * op.channels, passes(spec, Opcode.NORM)).vector
     return norm + vector_work(spec, shares, passes(spec, Opcode.SOFTMAX), _SOFTMAX).vector
 
 
@@ -129,24 +147,32 @@ def tile_work(op: CuboidAttention, box: Box, subgraph: Subgraph, spec: EngineSpe
 
 def _array_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> list[Work]:
     """Projection to queries, keys and values; queries × keys; shares × values; projection."""
-    volume, groups = op.cuboids.volume, cuboids * op.heads
+    volume, groups, keys, far = op.cuboids.volume, cuboids * op.heads, op.keys, op.global_vectors
     dense = [op.token_channels, *([op.channels] if op.projected else [])]
     found = [
         conv_work(spec, cuboids, volume, outputs, op.channels, 1, 1, depthwise=False, residual=False)
         for outputs in dense
     ]
     depth, biased = op.head_channels, op.score_tables > 0
-    found.append(matmul_work(spec, groups, volume, volume, depth, bias=biased, elements=_INT16_LOGITS))
-    found.append(matmul_work(spec, groups, volume, depth, volume, bias=False, elements=_INT16_SHARES))
+    found.append(matmul_work(spec, groups, volume, keys, depth, bias=biased, elements=_INT16_LOGITS))
+    found.append(matmul_work(spec, groups, volume, depth, keys, bias=False, elements=_INT16_SHARES))
+    if far:
+        hides = op.hidden_tables > 0
+        found.append(matmul_work(spec, groups, far, volume, depth, bias=hides, elements=_INT16_LOGITS))
+        found.append(matmul_work(spec, op.heads, far, depth, cuboids * keys, bias=False, elements=_INT16_SHARES))
     return found
 
 
 def _vector_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> list[Work]:
-    volume = op.cuboids.volume
-    return [
+    volume, rows = op.cuboids.volume, op.heads * op.global_vectors
+    found = [
         vector_work(spec, cuboids * volume * op.channels, passes(spec, Opcode.NORM)),
-        vector_work(spec, cuboids * op.heads * volume * volume, passes(spec, Opcode.SOFTMAX), _SOFTMAX),
+        vector_work(spec, cuboids * op.heads * volume * op.keys, passes(spec, Opcode.SOFTMAX), _SOFTMAX),
     ]
+    if rows:
+        found.append(vector_work(spec, rows * cuboids * op.keys, passes(spec, Opcode.SOFTMAX), _SOFTMAX))
+        found.append(vector_work(spec, rows, cuboids * op.keys * passes(spec, Opcode.LOGSUM), _SOFTMAX))
+    return found
 
 
 def _move_cycles(op: CuboidAttention, box: Box, memory: Memory, spec: EngineSpec) -> float:

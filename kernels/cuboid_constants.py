@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..targets.isa import RECORD_HEADER_BYTES
-from .cuboid_integer import IntegerAttention, IntegerLinear
+from .cuboid_global_integer import IntegerGlobals
+from .cuboid_integer import Exponential, IntegerAttention, IntegerLinear
 from .cuboid_op import CuboidAttention, score_masks
 from .kernel import StageParams
 
@@ -16,28 +17,57 @@ def constant_blob(op: CuboidAttention, layer: IntegerAttention) -> bytes:
     parts = {
         "token": _records(layer.token, op.record_pitch),
         "norm": layer.norm.records.astype("<i4").tobytes(),
-        "exponential": np.concatenate([layer.exponential.coarse, layer.exponential.fine]).astype("<i2").tobytes(),
+        "exponential": _tables(layer.exponential),
         "scores": _scores(op, layer) if op.score_tables else b"",
         "out": b"" if layer.out is None else _records(layer.out, op.record_pitch),
     }
+    if layer.globals is not None:
+        parts["global_norm"] = layer.globals.norm.records.astype("<i4").tobytes()
+        parts["global_exponential"] = _tables(layer.globals.exponential)
+        parts["global_hidden"] = _hidden(op, layer) if op.hidden_tables else b""
     sections = op.sections()
     for name, data in parts.items():
         start, size = sections[name]
         assert len(data) == size, f"section {name} has {len(data)} bytes, not {size}"
         blob[start : start + size] = data
+    for number, chunk in enumerate(_chunks(op, layer.globals) if layer.globals else ()):
+        start = op.resident_bytes + number * op.chunk_bytes
+        blob[start : start + len(chunk)] = chunk
     return bytes(blob)
+
+
+def _chunks(op: CuboidAttention, g: IntegerGlobals) -> list[bytes]:
+    """Keys, values, queries and the output of global vectors."""
+    rows = _records(g.project, op.record_pitch)
+    size = op.record_pitch * op.channels
+    found = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return found if g.out is None else [*found, _records(g.out, op.record_pitch)]
 
 
 def stage_params(layer: IntegerAttention) -> tuple[StageParams, ...]:
     """What the program needs beside the constants: of the normalisation, of queries, keys and values, of the logits,
     of the values' product and of the projection."""
     out = StageParams() if layer.out is None else StageParams(layer.out.zero_point)
-    return (
+    found = (
         StageParams(layer.norm.zero_point),
         StageParams(layer.token.zero_point),
         StageParams(0, rescale=layer.logits),
         StageParams(layer.attended_zero, rescale=layer.attend),
         out,
+    )
+    return found if layer.globals is None else found + _global_stages(layer.globals)
+
+
+def _global_stages(g: IntegerGlobals) -> tuple[StageParams, ...]:
+    """The same of global vectors: normalisation, projections, logits, logarithms, values' product, joining, output."""
+    return (
+        StageParams(g.norm.zero_point),
+        StageParams(g.project.zero_point),
+        StageParams(0, rescale=g.logits),
+        StageParams(0, rescale=g.log),
+        StageParams(0, rescale=g.attend),
+        StageParams(0, rescale=g.join),
+        StageParams() if g.out is None else StageParams(g.out.zero_point),
     )
 
 
@@ -55,9 +85,23 @@ def _scores(op: CuboidAttention, layer: IntegerAttention) -> bytes:
     volume = op.cuboids.volume
     bias = np.zeros((op.heads, volume, volume), np.int64) if layer.bias is None else layer.bias.astype(np.int64)
     masks = [np.frombuffer(raw, np.bool_).reshape(volume, volume) for raw in score_masks(op)]
-    return np.stack([np.where(mask, bias, layer.hidden) for mask in masks]).astype("<i4").tobytes()
+    tables = np.stack([np.where(mask, bias, layer.hidden) for mask in masks])
+    wide = np.concatenate([tables, np.zeros((*tables.shape[:-1], op.global_vectors), np.int64)], axis=-1)
+    return wide.astype("<i4").tobytes()
+
+
+def _hidden(op: CuboidAttention, layer: IntegerAttention) -> bytes:
+    """Addends for logits of global queries, one row for each mask: a token sees itself unless it is padding."""
+    masks = [np.frombuffer(raw, np.bool_).reshape(op.cuboids.volume, -1) for raw in score_masks(op)]
+    return np.stack([np.where(np.diagonal(mask), 0, layer.hidden) for mask in masks]).astype("<i4").tobytes()
+
+
+def _tables(exponential: Exponential) -> bytes:
+    return np.concatenate([exponential.coarse, exponential.fine]).astype("<i2").tobytes()
 
 
 def idle_stages() -> tuple[StageParams, ...]:
     """Stages with a meaning for programs whose results do not matter."""
-    return (StageParams(), StageParams(), StageParams(), StageParams(rescale=(2**14, 15)), StageParams())
+    narrow = StageParams(rescale=(2**14, 15))
+    plain = StageParams()
+    return (plain, plain, plain, narrow, plain, plain, plain, plain, plain, narrow, narrow, plain)

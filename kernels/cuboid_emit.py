@@ -13,7 +13,7 @@ so that the array has the products of tile i + 1 to do while the softmax of tile
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 from ..targets.isa import NO_LIMIT, DType, Opcode, SoftmaxMode, Unit
@@ -23,11 +23,11 @@ from .cuboid_tiles import Box, Piece
 from .kernel import Buffer, Operands, TensorRef
 from .rescale import rescale_operands
 
-_ONE = rescale_operands(1.0)
+ONE = rescale_operands(1.0)
 LOGIT_BYTES = 2
 _LOGITS = (-(2**15), 2**15 - 1)
 _DMA_DIMENSIONS = 4
-_Fields = dict[str, Value | int]
+Fields = dict[str, Value | int]
 _Dimension = tuple[int, int, int]  # count, DRAM stride, SRAM stride
 
 
@@ -60,13 +60,18 @@ def emit_cuboids(
     operands: Operands,
 ) -> None:
     """Emits the whole operator; `tiles` are the boxes with their tiles, `buffers` those of the kernel."""
-    _Emitter(builder, op, buffers, operands).emit(tiles)
+    if op.global_vectors:
+        from .cuboid_global_emit import GlobalEmitter  # which extends this room's emitter
+
+        GlobalEmitter(builder, op, buffers, operands).emit(tiles)
+        return
+    Emitter(builder, op, buffers, operands).emit(tiles)
 
 
-class _Emitter:
+class Emitter:
     def __init__(self, builder: Builder, op: CuboidAttention, buffers: tuple[Buffer, ...], operands: Operands) -> None:
         self.b, self.op, self.o = builder, op, operands
-        self.volume = op.cuboids.volume
+        self.volume, self.keys = op.cuboids.volume, op.keys
         self.slots = {b.name: Slots(operands.buffers[b.name], b.slot_bytes, b.depth) for b in buffers}
         self.buffers = {b.name: b for b in buffers}
         self.sections = {name: self.slots["constants"].address + offset for name, (offset, _) in op.sections().items()}
@@ -84,9 +89,11 @@ class _Emitter:
             "output": flow(Unit.ARRAY, Unit.DMA_OUT, 2),
         }
         self._await_memory("input")
+        self._open(tiles)
         for box in tiles:
             self._box(box)
             self.done += box.tile_count
+        self._close()
         self.b.release(self.constants["vector"])
         self.b.release(self.constants["array"])
 
@@ -111,32 +118,43 @@ class _Emitter:
         for ring in flows.values():
             self.b.acquire(ring)
         self._transfer(
-            Opcode.LOAD, self.o.records[0], [(self.op.constant_bytes, 1, 1)], self.slots["constants"].address
+            Opcode.LOAD, self.o.records[0], [(self.op.resident_bytes, 1, 1)], self.slots["constants"].address
         )
         for ring in flows.values():
             self.b.publish(ring)
             self.b.receive(ring)
         self.constants = flows
 
+    def _open(self, tiles: list[Box]) -> None:
+        """What precedes the first tile."""
+
+    def _close(self) -> None:
+        """What follows the last tile."""
+
     # --- one box -----------------------------------------------------------------------------------
 
     def _box(self, box: Box) -> None:
         self._moves(box, "input", Opcode.LOAD, self.o.input)
-        self._staggered(box, lambda n: self._norm(box, n), lambda n: self._softmax(box, n))
-        self._staggered(box, lambda n: self._score(box, n), lambda n: self._attend(box, n))
+        self._compute(box)
         self._moves(box, "output", Opcode.STORE, self.o.output)
 
-    def _staggered(self, box: Box, early: Callable[[_Tile], None], late: Callable[[_Tile], None]) -> None:
-        """early(0), then early(i + 1) and late(i) in turn, then late(n − 1)."""
-        last = box.tile_count - 1
-        early(_Tile(self.done, Value()))
+    def _compute(self, box: Box) -> None:
+        self._staggered(box.tile_count, lambda n: self._norm(box, n), lambda n: self._softmax(box, n))
+        self._staggered(box.tile_count, lambda n: self._score(box, n), lambda n: self._attend(box, n))
+
+    def _staggered(
+        self, count: int, early: Callable[[Tile], None], late: Callable[[Tile], None], start: Value | None = None
+    ) -> None:
+        """early(0), then early(i + 1) and late(i) in turn, then late(count − 1), for tiles from `start` on."""
+        begin, last = start or Value(), count - 1
+        early(Tile(self.done, begin))
         if last:
             with self.b.loop(last) as i:
-                early(_Tile(self.done + 1, i))
-                late(_Tile(self.done, i))
-        late(_Tile(self.done + last, Value()))
+                early(Tile(self.done + 1, begin + i))
+                late(Tile(self.done, begin + i, i))
+        late(Tile(self.done + last, begin, Value(last)))
 
-    def _norm(self, box: Box, tile: _Tile) -> None:
+    def _norm(self, box: Box, tile: Tile) -> None:
         x, y = self.flows["input"], self.flows["y"]
         source, target = self._slot("input", tile), self._slot("y", tile)
         self.b.receive(x)
@@ -171,14 +189,14 @@ class _Emitter:
         """`cols` tokens of each of `rows` = (count, pitch in tokens) rows become `value`."""
         count, pitch = rows
         width = self.op.channels
-        multiplier, shift = _ONE
+        multiplier, shift = ONE
         self.b.emit(
             Unit.VECTOR, Opcode.REQUANTISE, **self._view("in", address, count, pitch, width),
             **self._size(count, cols, 0), multiplier=multiplier, shift=shift, **self._range(count, cols, width),
             **self._view("out", address, count, pitch, width), out_zp=0, act_min=value, act_max=value,
         )  # fmt: skip
 
-    def _score(self, box: Box, tile: _Tile) -> None:
+    def _score(self, box: Box, tile: Tile) -> None:
         """[q | k | v] and the logits of a tile."""
         y, s = self.flows["y"], self.flows["s"]
         qkv = self._slot("qkv", tile)
@@ -192,41 +210,47 @@ class _Emitter:
     def _logits(self, box: Box, qkv: Value, target: Value) -> None:
         op, volume, wide = self.op, self.volume, self.op.token_channels
         multiplier, shift = self.o.stages[2].rescale
-        row = volume * LOGIT_BYTES
-        first = next(box.cuboid_ids(op.cuboids.blocks))[0]
-        table = self.sections["scores"] + 4 * score_table(op, first) * op.heads * volume * volume
+        keys, row = self.keys, self.keys * LOGIT_BYTES
+        table = self.sections["scores"] + 4 * self._mask(box) * op.heads * volume * keys
         self.b.emit(
             Unit.ARRAY, Opcode.MATMUL,
-            in_addr=qkv, in_pitch_g0=volume * wide, in_pitch_g1=op.head_channels, in_pitch_m=wide, in_zp=0,
-            b_addr=qkv + op.channels, b_pitch_g0=volume * wide, b_pitch_g1=op.head_channels, b_pitch_n=wide,
+            in_addr=qkv, in_pitch_g0=keys * wide, in_pitch_g1=op.head_channels, in_pitch_m=wide, in_zp=0,
+            b_addr=qkv + op.channels, b_pitch_g0=keys * wide, b_pitch_g1=op.head_channels, b_pitch_n=wide,
             b_pitch_k=1, b_zp=0,
             bias_addr=table if op.score_tables else -1, bias_pitch_g0=0,
-            bias_pitch_g1=4 * volume * volume, bias_pitch_m=4 * volume,
+            bias_pitch_g1=4 * volume * keys, bias_pitch_m=4 * keys,
             multiplier=multiplier, shift=shift,
             g0_start=0, g0_count=box.cuboids_per_tile, g0_limit=box.cuboids_per_tile, g1_count=op.heads,
-            m_count=volume, n_count=volume, k_count=op.head_channels,
+            m_count=volume, n_count=keys, k_count=op.head_channels,
             out_addr=target, out_pitch_g0=op.heads * volume * row, out_pitch_g1=volume * row, out_pitch_m=row,
             out_zp=0, out_type=DType.INT16, act_min=_LOGITS[0], act_max=_LOGITS[1],
         )  # fmt: skip
 
-    def _softmax(self, box: Box, tile: _Tile) -> None:
+    def _mask(self, box: Box) -> int:
+        return score_table(self.op, next(box.cuboid_ids(self.op.cuboids.blocks))[0])
+
+    def _softmax(self, box: Box, tile: Tile) -> None:
         s, p = self.flows["s"], self.flows["p"]
         rows = box.cuboids_per_tile * self.op.heads
-        multiplier, shift = _ONE
+        multiplier, shift = ONE
         self.b.receive(s)
         self.b.acquire(p)
         self.b.emit(
-            Unit.VECTOR, Opcode.SOFTMAX, **self._view("in", self._slot("s", tile), rows, self.volume, self.volume, 2),
+            Unit.VECTOR, Opcode.SOFTMAX, **self._view("in", self._slot("s", tile), rows, self.volume, self.keys, 2),
             **self._size(rows, self.volume, 0), in_type=DType.INT16, mode=int(SoftmaxMode.MASKED),
             table_addr=self.sections["exponential"], multiplier=multiplier, shift=shift,
-            **self._range(rows, self.volume, self.volume),
-            **self._view("out", self._slot("p", tile), rows, self.volume, self.volume, 2), out_type=DType.INT16,
+            **self._range(rows, self.volume, self.keys),
+            **self._view("out", self._slot("p", tile), rows, self.volume, self.keys, 2), out_type=DType.INT16,
             out_zp=0, act_min=0, act_max=_LOGITS[1],
         )  # fmt: skip
+        self._shared()
         self.b.publish(p)
         self.b.release(s)
 
-    def _attend(self, box: Box, tile: _Tile) -> None:
+    def _shared(self) -> None:
+        """What else the vector unit does with the logits of a tile."""
+
+    def _attend(self, box: Box, tile: Tile) -> None:
         """Shares × values, and the projection."""
         p, out = self.flows["p"], self.flows["output"]
         result = self._slot("output", tile)
@@ -240,20 +264,20 @@ class _Emitter:
             self._project(box, self._slot("o", tile), self.o.stages[3].zero_point, "out", result, self.op.channels, 4)
         self.b.publish(out)
 
-    def _values(self, box: Box, tile: _Tile, target: Value) -> None:
+    def _values(self, box: Box, tile: Tile, target: Value) -> None:
         op, volume, wide = self.op, self.volume, self.op.token_channels
         stage = self.o.stages[3]
-        row = volume * LOGIT_BYTES
+        row = self.keys * LOGIT_BYTES
         self.b.emit(
             Unit.ARRAY, Opcode.MATMUL,
             in_addr=self._slot("p", tile), in_pitch_g0=op.heads * volume * row, in_pitch_g1=volume * row,
             in_pitch_m=row, in_zp=0, in_type=DType.INT16,
-            b_addr=self._slot("qkv", tile) + 2 * op.channels, b_pitch_g0=volume * wide, b_pitch_g1=op.head_channels,
+            b_addr=self._slot("qkv", tile) + 2 * op.channels, b_pitch_g0=self.keys * wide, b_pitch_g1=op.head_channels,
             b_pitch_n=1, b_pitch_k=wide, b_zp=0,
             bias_addr=-1, bias_pitch_g0=0, bias_pitch_g1=0, bias_pitch_m=0,
             multiplier=stage.rescale[0], shift=stage.rescale[1],
             g0_start=0, g0_count=box.cuboids_per_tile, g0_limit=box.cuboids_per_tile, g1_count=op.heads,
-            m_count=volume, n_count=op.head_channels, k_count=volume,
+            m_count=volume, n_count=op.head_channels, k_count=self.keys,
             out_addr=target, out_pitch_g0=volume * op.channels, out_pitch_g1=op.head_channels,
             out_pitch_m=op.channels, out_zp=stage.zero_point, act_min=stage.clamp[0], act_max=stage.clamp[1],
         )  # fmt: skip
@@ -268,7 +292,7 @@ class _Emitter:
             **self._size(count, self.volume, zero_point), kernel_h=1, kernel_w=1, stride_h=1, stride_w=1, pad_h=0,
             pad_w=0, mode=0, channels_in=width, weights_addr=self.sections[section], weights_chan0=0,
             record_pitch=self.op.record_pitch, **self._range(count, self.volume, outputs),
-            **self._view("out", target, count, self.volume, outputs),
+            **self._view("out", target, count, self.keys if section == "token" else self.volume, outputs),
             out_zp=params.zero_point, act_min=params.clamp[0], act_max=params.clamp[1],
         )  # fmt: skip
 
@@ -280,7 +304,7 @@ class _Emitter:
         strides = _axis_strides(self.op, tensor)
         t, h, w = box.tiles
         with self.b.loop(t) as i, self.b.loop(h) as j, self.b.loop(w) as k:
-            tile = self._slot(name, _Tile(self.done, i * (h * w) + j * w + k))
+            tile = self._slot(name, Tile(self.done, i * (h * w) + j * w + k))
             start = Value(tensor.address)
             for number, stride, run, size in zip((i, j, k), strides, box.runs, box.tile, strict=True):
                 start = start + number * (size * run.step * stride)
@@ -315,7 +339,7 @@ class _Emitter:
         merged = _merged(dimensions)
         outer, inner = merged[:-_DMA_DIMENSIONS], merged[-_DMA_DIMENSIONS:]
         inner = [(1, 0, 0)] * (_DMA_DIMENSIONS - len(inner)) + inner
-        fields: _Fields = {}
+        fields: Fields = {}
         for d, (count, dram_stride, sram_stride) in enumerate(inner):
             fields |= {f"count{d}": count, f"dram_stride{d}": dram_stride, f"sram_stride{d}": sram_stride}
             if d < _DMA_DIMENSIONS - 1:
@@ -328,11 +352,11 @@ class _Emitter:
 
     # --- fields --------------------------------------------------------------------------------------
 
-    def _slot(self, name: str, tile: _Tile) -> Value:
+    def _slot(self, name: str, tile: Tile) -> Value:
         return self.slots[name].of(tile.first, tile.number)
 
     @staticmethod
-    def _view(prefix: str, address: Value, rows: int, cols: int, channels: int, size: int = 1) -> _Fields:
+    def _view(prefix: str, address: Value, rows: int, cols: int, channels: int, size: int = 1) -> Fields:
         """A packed map of `rows` × `cols` × `channels` elements of `size` bytes."""
         return {
             f"{prefix}_addr": address, f"{prefix}_pitch_h": cols * channels * size,
@@ -340,11 +364,11 @@ class _Emitter:
         }  # fmt: skip
 
     @staticmethod
-    def _size(rows: int, cols: int, zero_point: int) -> _Fields:
+    def _size(rows: int, cols: int, zero_point: int) -> Fields:
         return {"in_rows": rows, "in_cols": cols, "in_zp": zero_point}
 
     @staticmethod
-    def _range(rows: int, cols: int, channels: int) -> _Fields:
+    def _range(rows: int, cols: int, channels: int) -> Fields:
         return {
             "row_start": 0, "row_count": rows, "row_limit": rows, "col_count": cols,
             "chan_start": 0, "chan_count": channels, "chan_limit": channels,
@@ -352,11 +376,12 @@ class _Emitter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tile:
-    """Tile number `first` + `number` of the operator; `number` counts in loops."""
+class Tile:
+    """Tile number `first` + `number` of the operator; `number` counts in loops, `place` within a staggered run."""
 
     first: int
     number: Value
+    place: Value = field(default_factory=Value)
 
 
 def _axis_strides(op: CuboidAttention, tensor: TensorRef) -> tuple[int, int, int]:

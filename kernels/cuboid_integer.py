@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isqrt
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 from ..common.errors import ProgramFault
 from .cuboid_geometry import Cuboids
 from .reference import rescale
+
+if TYPE_CHECKING:
+    from .cuboid_global_integer import Groups, IntegerGlobals
 
 Ints: TypeAlias = NDArray[np.int64]
 Scale: TypeAlias = tuple[int, int]  # multiplier, shift
@@ -75,7 +78,7 @@ class IntegerLinear:
     def __call__(self, x: Ints, zero_point: int) -> Ints:
         sums = (x - zero_point) @ self.weights.astype(np.int64).T + self.bias
         _check_int32(sums)
-        return _int8(rescale(sums, self.multiplier, self.shift) + self.zero_point)
+        return to_int8(rescale(sums, self.multiplier, self.shift) + self.zero_point)
 
     @property
     def outputs(self) -> int:
@@ -125,18 +128,48 @@ class IntegerAttention:
     attend: Scale
     attended_zero: int
     out: IntegerLinear | None
+    globals: IntegerGlobals | None = None
 
     @property
     def output_zero(self) -> int:
         return self.attended_zero if self.out is None else self.out.zero_point
 
     def __call__(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
-        """int8 (T, H, W, C) → int8 (T, H, W, C)."""
+        """int8 (T, H, W, C) → int8 (T, H, W, C), without global vectors."""
+        q, k, v = self._tokens(x)
+        shares = self.exponential.shares(self._logits(q, k, self.score_bias()))
+        return self._finished(shares, v)
+
+    def with_globals(
+        self, x: NDArray[np.int8], g: NDArray[np.int8], groups: Groups
+    ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+        """The same, with int8 global vectors (K, C); also their update. `groups`: see `cuboid_global_integer.py`."""
+        assert self.globals is not None
+        q, k, v = self._tokens(x)
+        parts = self.globals.parts(g.astype(np.int64), self.heads)
+        keys, values = (
+            np.concatenate([own, np.broadcast_to(far, (len(own), *far.shape))], axis=2)
+            for own, far in zip((k, v), parts[:2], strict=True)
+        )
+        bias = self.score_bias()
+        bias = np.concatenate([bias, np.zeros((*bias.shape[:-1], len(g)), np.int64)], axis=-1)
+        shares = self.exponential.shares(self._logits(q, keys, bias))
+        updated = self.globals.update(parts, (k, v), self.token_addends(), groups)
+        return self._finished(shares, values), updated.astype(np.int8)
+
+    def token_addends(self) -> Ints:
+        """What is added to the logits of global queries, (cuboids, volume): ignored padding is hidden."""
+        seen = self.cuboids.valid if self.cuboids.padding == "ignore" else np.ones_like(self.cuboids.valid)
+        return np.where(seen, 0, self.hidden)
+
+    def _tokens(self, x: NDArray[np.int8]) -> tuple[Ints, Ints, Ints]:
+        """q, k and v, (cuboids, heads, volume, d)."""
         y = self._gathered(self.norm(x.astype(np.int64)))
-        q, k, v = np.split(self.token(y, self.norm.zero_point), 3, axis=-1)
-        shares = self.exponential.shares(self._logits(_heads(q, self.heads), _heads(k, self.heads)))
-        o = _int8(rescale(shares @ _heads(v, self.heads), *self.attend) + self.attended_zero)
-        o = _merged(o)
+        q, k, v = (heads_of(p, self.heads) for p in np.split(self.token(y, self.norm.zero_point), 3, axis=-1))
+        return q, k, v
+
+    def _finished(self, shares: Ints, v: Ints) -> NDArray[np.int8]:
+        o = merged(to_int8(rescale(shares @ v, *self.attend) + self.attended_zero))
         return self._scattered(o if self.out is None else self.out(o, self.attended_zero)).astype(np.int8)
 
     def score_bias(self) -> Ints:
@@ -147,8 +180,8 @@ class IntegerAttention:
             return bias[None]
         return np.where(self.cuboids.mask[:, None], bias, self.hidden)
 
-    def _logits(self, q: Ints, k: Ints) -> Ints:
-        sums = q @ k.swapaxes(-1, -2) + self.score_bias()
+    def _logits(self, q: Ints, k: Ints, bias: Ints) -> Ints:
+        sums = q @ k.swapaxes(-1, -2) + bias
         _check_int32(sums)
         return np.clip(rescale(sums, *self.logits), LEAST_LOGIT, LARGEST_LOGIT)
 
@@ -166,17 +199,17 @@ class IntegerAttention:
         return found.reshape(*self.cuboids.padded, -1)[:t, :h, :w]
 
 
-def _heads(x: Ints, heads: int) -> Ints:
+def heads_of(x: Ints, heads: int) -> Ints:
     """(..., N, heads × d) → (..., heads, N, d)."""
     return x.reshape(*x.shape[:-1], heads, -1).swapaxes(-2, -3)
 
 
-def _merged(x: Ints) -> Ints:
+def merged(x: Ints) -> Ints:
     x = x.swapaxes(-2, -3)
     return x.reshape(*x.shape[:-2], -1)
 
 
-def _int8(x: Ints) -> Ints:
+def to_int8(x: Ints) -> Ints:
     return np.clip(x, -128, 127)
 
 

@@ -11,7 +11,7 @@ from ..common.errors import UnsupportedError
 from ..targets.cost import ceil_div
 from ..targets.isa import RECORD_HEADER_BYTES
 from .cuboid_geometry import Cuboids, Triple
-from .cuboid_tiles import box_mask, boxes
+from .cuboid_tiles import Box, box_mask, boxes
 
 _ALIGNMENT_BYTES = 64
 _NORM_RECORD_BYTES = 12
@@ -22,7 +22,9 @@ _EXPONENTIAL_BYTES = 1024  # two tables of 256 int16
 class CuboidAttention:
     """Cuboid self-attention of a (T, H, W, C) tensor, held as a map of T·H rows and W columns.
 
-    `biased`: a bias is added to the logits; `projected`: there is a projection after the heads.
+    `biased`: a bias is added to the logits; `projected`: there is a projection after the heads. With `global_vectors`
+    (1, K, C) as second input, tokens see them too and they are updated from leaves of at most `leaf` cuboids;
+    `global_own`: they also see each other.
     """
 
     size: Triple
@@ -34,6 +36,9 @@ class CuboidAttention:
     padding: str = "zeros"
     biased: bool = True
     projected: bool = True
+    global_vectors: int = 0
+    global_own: bool = False
+    leaf: int = 1
 
     def __post_init__(self) -> None:
         for name in ("size", "cuboid", "shift", "strategy"):
@@ -42,8 +47,8 @@ class CuboidAttention:
             raise UnsupportedError("padding 'nearest' moves every token and is not run by the engine")
         if self.heads < 1 or self.channels % self.heads:
             raise UnsupportedError(f"{self.heads} heads do not divide {self.channels} channels")
-        if self.cuboids.volume > 2**16:
-            raise UnsupportedError(f"a softmax over {self.cuboids.volume} tokens exceeds 65536 elements")
+        if self.keys * max(1, self.leaf) > 2**16:
+            raise UnsupportedError(f"a softmax over {self.keys * max(1, self.leaf)} tokens exceeds 65536 elements")
 
     @property
     def cuboids(self) -> Cuboids:
@@ -67,6 +72,11 @@ class CuboidAttention:
         return 3 * self.channels
 
     @property
+    def keys(self) -> int:
+        """Keys of every token: its cuboid and the global vectors."""
+        return self.cuboids.volume + self.global_vectors
+
+    @property
     def tokens(self) -> int:
         """Tokens with padding."""
         return self.cuboids.count * self.cuboids.volume
@@ -80,12 +90,18 @@ class CuboidAttention:
     def int8_macs(self) -> int:
         """Those of projections and of queries × keys."""
         dense = self.channels * (self.token_channels + (self.channels if self.projected else 0))
-        return self.tokens * (dense + self.cuboids.volume * self.channels)
+        far = self.global_vectors * (dense + (self.tokens + self._own_keys) * self.channels)
+        return self.tokens * (dense + self.keys * self.channels) + far
 
     @property
     def int8x16_macs(self) -> int:
         """Those of shares × values, with shares of 16 bits."""
-        return self.tokens * self.cuboids.volume * self.channels
+        far = self.global_vectors * (self.tokens + self._own_keys) * self.channels
+        return self.tokens * self.keys * self.channels + far
+
+    @property
+    def _own_keys(self) -> int:
+        return self.global_vectors if self.global_own else 0
 
     @property
     def record_pitch(self) -> int:
@@ -104,9 +120,13 @@ class CuboidAttention:
             "token": self.record_pitch * self.token_channels,
             "norm": _NORM_RECORD_BYTES * self.channels,
             "exponential": _EXPONENTIAL_BYTES,
-            "scores": 4 * self.score_tables * self.heads * volume * volume,
+            "scores": 4 * self.score_tables * self.heads * volume * self.keys,
             "out": self.record_pitch * self.channels if self.projected else 0,
         }
+        if self.global_vectors:
+            sizes["global_norm"] = _NORM_RECORD_BYTES * self.channels
+            sizes["global_exponential"] = _EXPONENTIAL_BYTES
+            sizes["global_hidden"] = 4 * self.hidden_tables * volume
         found: dict[str, tuple[int, int]] = {}
         end = 0
         for name, size in sizes.items():
@@ -115,8 +135,45 @@ class CuboidAttention:
         return found | {"end": (end, 0)}
 
     @property
-    def constant_bytes(self) -> int:
+    def hidden_tables(self) -> int:
+        """Tables of addends for the logits of global queries: one for each mask, where padding is ignored."""
+        return len(score_masks(self)) if self.padding == "ignore" and self.cuboids.is_padded else 0
+
+    @property
+    def resident_bytes(self) -> int:
+        """Constants that stay in SRAM."""
         return self.sections()["end"][0]
+
+    @property
+    def chunks(self) -> int:
+        """Square matrices of the global vectors, which are loaded one at a time when they are needed."""
+        return (3 + self.projected) if self.global_vectors else 0
+
+    @property
+    def chunk_bytes(self) -> int:
+        return _ALIGNMENT_BYTES * ceil_div(self.record_pitch * self.channels, _ALIGNMENT_BYTES)
+
+    @property
+    def constant_bytes(self) -> int:
+        return self.resident_bytes + self.chunks * self.chunk_bytes
+
+    @property
+    def leaf_boxes(self) -> tuple[Box, ...]:
+        """The boxes whose tiles are the leaves from which global vectors are updated."""
+        return tuple(boxes(self.cuboids, self.leaf))
+
+    def groups(self) -> list[list[list[int]]]:
+        """Leaves of cuboid numbers in groups that are joined first."""
+        found = []
+        for box in self.leaf_boxes:
+            leaves, fan = list(box.cuboid_ids(self.cuboids.blocks)), fan_of(box.tile_count)
+            found += [leaves[start : start + fan] for start in range(0, len(leaves), fan)]
+        return found
+
+
+def fan_of(leaves: int) -> int:
+    """Leaves per group: the divisor that keeps fewest parts in memory."""
+    return min((n for n in range(1, leaves + 1) if leaves % n == 0), key=lambda n: (n + leaves // n, n))
 
 
 @lru_cache(maxsize=4096)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import UnsupportedError
+from .cuboid_global_integer import IntegerGlobals
 from .cuboid_integer import Exponential, IntegerAttention, IntegerLinear, IntegerNorm, Scale
 from .cuboid_parameters import Activations, CuboidParameters, Floats, LayerNorm, Projection, attention
 from .rescale import rescale_operands
@@ -19,6 +21,7 @@ _OUTPUT_BITS = 8
 _ONE = 2**15
 _HIDDEN_LOGIT = -(2**18)  # far below the least logit of int16, far above the least RESCALE result
 _LARGEST_ADDEND = 2**29
+_SHARED = "share the tokens' queries, keys and values (separate_global_qkv=False)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +32,29 @@ class Quantised:
     input_scale: float
     output_scale: float
     output_zero: int
+    global_input: tuple[float, int] = (1.0, 0)
+    global_output: tuple[float, int] = (1.0, 0)
 
 
-def quantise(p: CuboidParameters, samples: Sequence[Floats]) -> Quantised:
-    """The layer in integers, with scales that cover what `samples` (T, H, W, C) show of every intermediate.
+def quantise(p: CuboidParameters, samples: Sequence[Floats], vectors: Sequence[Floats] = ()) -> Quantised:
+    """The layer in integers, with scales that cover what `samples` (T, H, W, C), and with each of them global
+    `vectors` (K, C), show of every intermediate.
 
     Raises:
         UnsupportedError: padding or global vectors that the integer form does not have.
     """
     if p.cuboids.padding == "nearest":
         raise UnsupportedError("padding 'nearest' moves every token and is not run by the engine")
-    if p.globals is not None:
-        raise UnsupportedError("the integer form has no global vectors")
     if not samples:
         raise UnsupportedError("scales need at least one sample")
-    seen = [attention(p, sample) for sample in samples]
+    if (p.globals is None) == bool(vectors) or len(vectors) not in (0, len(samples)):
+        raise UnsupportedError(f"{len(vectors)} samples of global vectors for {len(samples)} of the tensor")
+    seen = [attention(p, *pair) for pair in (zip(samples, vectors, strict=True) if vectors else zip(samples))]
     x_scale, x_zero = _affine(samples)
     y_scale, y_zero = _affine([a.normed for a in seen])
-    q_scale, k_scale, v_scale = (_symmetric([a.values[n] for a in seen]) for n in range(3))
+    q_scale, k_scale, v_scale = (_symmetric([part for a in seen for part in _projected(p, a, n)]) for n in range(3))
     o_scale, o_zero = _affine([a.attended for a in seen]) if p.out is None else (_symmetric_of(seen), 0)
-    out_scale, out_zero = _affine([a.output for a in seen])
+    out_scale, out_zero = (o_scale, o_zero) if p.out is None else _affine([a.output for a in seen])
     product = q_scale * k_scale * p.scale
     logit_scale = max(1e-6, _largest([a.logits for a in seen])) / _LOGIT_STEPS
     token = _joined([
@@ -68,7 +74,62 @@ def quantise(p: CuboidParameters, samples: Sequence[Floats]) -> Quantised:
         attended_zero=o_zero,
         out=None if p.out is None else linear(p.out, o_scale, out_scale, out_zero),
     )
-    return Quantised(layer, x_scale, out_scale, out_zero)
+    if p.globals is None:
+        return Quantised(layer, x_scale, out_scale, out_zero)
+    found, scales = quantise_globals(p, seen, vectors, (k_scale, v_scale))
+    return Quantised(replace(layer, globals=found), x_scale, out_scale, out_zero, *scales)
+
+
+def quantise_globals(
+    p: CuboidParameters, seen: Sequence[Activations], vectors: Sequence[Floats], token_scales: tuple[float, float]
+) -> tuple[IntegerGlobals, tuple[tuple[float, int], tuple[float, int]]]:
+    """The part of the global vectors, and scale and zero point of their input and output.
+
+    Raises:
+        UnsupportedError: they have projections of tokens, or among themselves, of their own.
+    """
+    t = p.globals
+    assert t is not None
+    shared = t.l2g_query.equals(p.query) and t.key.equals(p.key) and t.value.equals(p.value)
+    if not shared or (
+        t.own and not all(a.equals(b) for a, b in zip(t.own, (t.query, t.l2g_key, t.l2g_value), strict=True))
+    ):
+        raise UnsupportedError("global vectors with separate projections have no integer form", hint=_SHARED)
+    k_scale, v_scale = token_scales
+    g, normed = _affine(vectors), _affine([_given(a.global_normed) for a in seen])
+    q_scale = _symmetric([t.query(_given(a.global_normed)) for a in seen])
+    # Sums of exponentials exceed the largest logit by up to the logarithm of the number of keys.
+    count = p.cuboids.count * p.cuboids.volume + len(vectors[0])
+    unit = (max(1e-6, _largest([_given(a.global_logits) for a in seen])) + math.log(count)) / _LOGIT_STEPS
+    o_scale = _symmetric([_given(a.global_attended) for a in seen])
+    parts = (linear(t.l2g_key, normed[0], k_scale), linear(t.l2g_value, normed[0], v_scale))
+    output = _affine([_given(a.global_output) for a in seen]) if t.out else (o_scale, 0)
+    found = IntegerGlobals(
+        input_zero=g[1],
+        norm=norm(t.norm, g[0], normed),
+        project=_joined([*parts, linear(t.query, normed[0], q_scale)]),
+        logits=rescale_operands(q_scale * k_scale * p.scale / unit),
+        exponential=Exponential.of(unit),
+        log=rescale_operands(math.log(2) / _ONE / unit),
+        attend=scale16(v_scale / o_scale / _ONE),
+        join=scale16(1 / _ONE),
+        out=linear(t.out, o_scale, *output) if t.out else None,
+        own=t.own is not None,
+    )
+    return found, (g, output)
+
+
+def _projected(p: CuboidParameters, a: Activations, number: int) -> list[Floats]:
+    """Queries, keys or values: of the tokens, and of global vectors where they share the scale."""
+    if p.globals is None or number == 0:
+        return [a.values[number]]
+    far = p.globals.l2g_key if number == 1 else p.globals.l2g_value
+    return [a.values[number], far(_given(a.global_normed))]
+
+
+def _given(value: Floats | None) -> Floats:
+    assert value is not None
+    return value
 
 
 def norm(p: LayerNorm, in_scale: float, out: tuple[float, int]) -> IntegerNorm:

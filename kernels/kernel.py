@@ -148,9 +148,10 @@ class Operands:
     second: TensorRef | None = None
     records: tuple[int, ...] = ()
     epsilon: int = 0
+    second_epsilon: int = 0
+    extra: TensorRef | None = None
     buffers: Mapping[str, int] = field(default_factory=dict)
     fences: Mapping[str, Fence] = field(default_factory=dict)
-    epsilon: int = 0
 
 
 class Kernel(Protocol):

@@ -87,6 +87,8 @@ class Subgraph:
     def second_shape(self) -> Shape:
         """Shape of the second operand: that of the result, or (1, 1, C) of a gate."""
         last = self.ops[-1]
+        if isinstance(last, CuboidAttention):
+            return (1, last.global_vectors, last.channels)
         return (1, 1, last.output[2]) if isinstance(last, Mul) and last.gate else last.output
 
     @property

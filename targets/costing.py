@@ -198,7 +198,7 @@ def _pool_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int
 
 def _reads(opcode: Opcode) -> Callable[[Sequence[int]], int]:
     """Elements read for each output, from the fields."""
-    if opcode is Opcode.REDUCE:
+    if opcode in (Opcode.REDUCE, Opcode.LOGSUM):
         (count,) = _positions(opcode, "channels_in")
         return lambda v: v[count]
     if opcode is Opcode.RESIZE:

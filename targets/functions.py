@@ -23,13 +23,31 @@ def softmax(logits: Integers, masked: NDArray[np.bool_] | None, coarse: Integers
     """Shares with 15 fraction bits over the last axis; masked logits, and rows of nothing else, get 0."""
     if masked is None:
         masked = np.zeros(logits.shape, np.bool_)
+    found = powers(logits, masked, coarse, fine)
+    total = found.sum(axis=-1, keepdims=True)
+    return ((found << SOFTMAX_BITS) + (total >> 1)) // np.maximum(total, 1)
+
+
+def powers(logits: Integers, masked: NDArray[np.bool_], coarse: Integers, fine: Integers) -> Integers:
+    """Exponentials with 15 fraction bits of the distances from the largest over the last axis; 0 where masked."""
     largest = np.where(masked, np.iinfo(np.int64).min, logits).max(axis=-1, keepdims=True)
     distance = np.where(masked, 0, largest - logits)
-    half = 1 << (SOFTMAX_BITS - 1)
-    powers = (coarse[distance >> 8] * fine[distance & 255] + half) >> SOFTMAX_BITS
-    powers[masked] = 0
-    total = powers.sum(axis=-1, keepdims=True)
-    return ((powers << SOFTMAX_BITS) + (total >> 1)) // np.maximum(total, 1)
+    found = (coarse[distance >> 8] * fine[distance & 255] + (1 << (SOFTMAX_BITS - 1))) >> SOFTMAX_BITS
+    found[masked] = 0
+    return found
+
+
+def log2_fixed(values: Integers) -> Integers:
+    """⌊log2⌋ of positive integers below 2^31 with 15 fraction bits, found by squaring the mantissa bit by bit."""
+    whole = _bit_length(values) - 1
+    mantissa = values << (30 - whole)
+    found = whole
+    for _ in range(SOFTMAX_BITS):
+        mantissa = (mantissa * mantissa) >> 30
+        carry = mantissa >> 31
+        found = (found << 1) | carry
+        mantissa >>= carry
+    return found
 
 
 def normalise(x: Integers, epsilon: int) -> Integers:

@@ -100,6 +100,7 @@ class Opcode(IntEnum):
     NORM = 54  # layer and group normalisation
     REDUCE = 55  # sum or maximum over channels
     RESIZE = 56
+    LOGSUM = 57  # logarithm of the sum of exponentials over channels
 
 
 class ConvMode(IntEnum):
@@ -200,6 +201,10 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 #             and the first two words of a record (beta, gamma) hold float32.
 # REDUCE      over in[r, c, k × channels_in + i], i < channels_in. MAX as POOL; SUM:
 #             out = clamp(RESCALE(Σ (x − in_zp)) + out_zp).
+# LOGSUM      over in[r, c, k × channels_in + i], i < channels_in, logits as in SOFTMAX and masked like there: with
+#             m = max x and s = Σ e, out = clamp(m + RESCALE(⌊2^15 × log2 s⌋ − 15 × 2^15)), where the logarithm has its
+#             integer bits from the highest bit of s and 15 fraction bits by repeated squaring of 31-bit mantissas,
+#             each square cut to 30 fraction bits; the least value of the output's type where all are masked.
 # RESIZE      as TOSA 1.0 RESIZE: y = r × scale_h_d + offset_h, row y // scale_h_n, fraction y mod scale_h_n of
 #             scale_h_n, columns alike, rows and columns clamped to the map. NEAREST: the element (fraction × 2 >=
 #             scale_n takes the next one), clamped, and rescaled as by POOL when multiplier != 0. BILINEAR:
@@ -223,12 +228,13 @@ FIELDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.SOFTMAX: (*_IN, "mode", "table_addr", "multiplier", "shift", *_RANGE, *_OUT),
     Opcode.NORM: (*_IN, "mode", "group", "params_addr", "params_chan0", "eps_high", "eps_low", *_RANGE, *_OUT),
     Opcode.REDUCE: (*_IN, "mode", "channels_in", "multiplier", "shift", *_RANGE, *_OUT),
+    Opcode.LOGSUM: (*_IN, "channels_in", "table_addr", "multiplier", "shift", *_RANGE, *_OUT),
     Opcode.RESIZE: (*_IN, "mode", *_SCALES, "multiplier", "shift", *_RANGE, *_OUT),
 }
 _VECTOR = frozenset(
     {
         Opcode.POOL, Opcode.ADD, Opcode.REQUANTISE, Opcode.TABLE, Opcode.MUL, Opcode.SOFTMAX, Opcode.NORM,
-        Opcode.REDUCE, Opcode.RESIZE,
+        Opcode.REDUCE, Opcode.RESIZE, Opcode.LOGSUM,
     }
 )  # fmt: skip
 CONTROL = frozenset({Opcode.LOOP, Opcode.END, Opcode.WAIT, Opcode.SIGNAL})

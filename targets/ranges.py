@@ -56,6 +56,7 @@ TYPES: dict[Opcode, frozenset[tuple[DType, ...]]] = {
     **dict.fromkeys((Opcode.SOFTMAX, Opcode.NORM), frozenset(_CONVERTED)),
     Opcode.MUL: frozenset(_SUMMED),
     Opcode.TABLE: frozenset(product((DType.INT8,), _INTEGER)),
+    Opcode.LOGSUM: frozenset({(DType.INT16, DType.INT16)}),
     **dict.fromkeys((Opcode.REDUCE, Opcode.RESIZE), frozenset({(DType.INT8, DType.INT8)})),
 }
 _MAY_KEEP_SCALE = {Opcode.POOL: PoolMode.MAX, Opcode.REDUCE: PoolMode.MAX, Opcode.RESIZE: ResizeMode.NEAREST}

@@ -11,7 +11,7 @@ from kernel_conformance import KernelConformance
 
 from lanefit.common.errors import ModelError, UnsupportedError
 from lanefit.export.compiler import compile_graph
-from lanefit.export.cuboid_graph import cuboid_graph
+from lanefit.export.cuboid_graph import attention_op, cuboid_graph, with_best_leaf
 from lanefit.export.reference import run_region
 from lanefit.kernels.cuboid_definition import CuboidSelfAttention, parameters_of
 from lanefit.kernels.cuboid_geometry import Triple
@@ -33,6 +33,7 @@ class TestCuboidKernel(KernelConformance):
         Subgraph((CuboidAttention((8, 12, 6), 32, 4, (8, 1, 1)),), Memory.TOKENS, Memory.TOKENS),
         Subgraph((CuboidAttention((4, 8, 16), 32, 2, (1, 1, 16)),), Memory.DRAM, Memory.TOKENS),
         Subgraph((SHIFTED,), Memory.DRAM, Memory.DRAM),
+        Subgraph((replace(SHIFTED, global_vectors=4, global_own=True, leaf=2),), Memory.DRAM, Memory.DRAM, Memory.DRAM),
         Subgraph((replace(SHIFTED, strategy=("d", "l", "d"), projected=False),), Memory.HOST, Memory.DRAM),
     )
 
@@ -77,6 +78,67 @@ def test_the_engine_computes_the_integer_definition(seed: int, order: str) -> No
     x = rng.integers(-128, 128, (2, *size, channels)).astype(np.int8)
     expected = run_region(graph, {"x": x})["y"]
     np.testing.assert_array_equal(Emulator(program, order=order, seed=seed).run({"x": x})["y"], expected)
+
+
+def drawn_global_layer(rng: np.random.Generator) -> CuboidParameters:
+    size, cuboid = (tuple(int(n) for n in rng.integers(1, most, 3)) for most in (6, 4))
+    shift = tuple(int(rng.integers(0, extent)) if rng.random() < 0.4 else 0 for extent in cuboid)
+    flags = {name: bool(rng.integers(2)) for name in ("qkv_bias", "use_relative_pos", "use_final_proj")}
+    return random_layer(
+        size, int(rng.integers(99)), cuboid_size=cuboid, shift_size=shift, use_global_vector=True,
+        padding_type=str(rng.choice(["zeros", "ignore"])), use_global_self_attn=bool(rng.integers(2)),
+        official_global_mask=False, **flags,
+    )  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["program", "dma-first", "compute-first", "random"]))
+def test_the_engine_computes_the_integer_definition_of_global_vectors(seed: int, order: str) -> None:
+    rng = np.random.default_rng(seed)
+    p, count = drawn_global_layer(rng), int(rng.integers(1, 6))
+    size, channels = p.cuboids.shape, p.channels
+    vectors = [rng.standard_normal((count, channels)) for _ in range(2)]
+    leaf = int(rng.integers(1, 5))
+    graph = cuboid_graph(p, quantise(p, samples(size, channels, seed), vectors), global_vectors=count, leaf=leaf)
+    program = compile_graph(graph, load_spec("ne-256")).program
+    shapes = {"x": (*size, channels), "g": (count, channels)}
+    feeds = {name: rng.integers(-128, 128, (2, *shape)).astype(np.int8) for name, shape in shapes.items()}
+    found, expected = Emulator(program, order=order, seed=seed).run(feeds), run_region(graph, feeds)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_integer_global_vectors_are_near_the_layer() -> None:
+    p = random_layer(
+        (4, 6, 4), 0, 32, 4, cuboid_size=(2, 3, 2), padding_type="zeros", use_global_vector=True,
+        use_global_self_attn=True,
+    )  # fmt: skip
+    inputs = samples((4, 6, 4), 32, 5)
+    vectors = [np.random.default_rng(n).standard_normal((8, 32)) for n in range(2)]
+    q = quantise(p, inputs, vectors)
+    x = np.clip(np.rint(inputs[0] / q.input_scale) + q.layer.input_zero, -128, 127).astype(np.int8)
+    g = np.clip(np.rint(vectors[0] / q.global_input[0]) + q.global_input[1], -128, 127).astype(np.int8)
+    found = q.layer.with_globals(x, g, attention_op(p, global_vectors=8, leaf=2).groups())
+    exact = attention(p, inputs[0], vectors[0])
+    scales = ((q.output_scale, q.output_zero), q.global_output)
+    for value, wanted, (scale, zero) in zip(found, (exact.output, exact.global_output), scales, strict=True):
+        assert wanted is not None
+        error = (value.astype(float) - zero) * scale - wanted
+        assert np.sqrt(np.mean(error**2)) < 0.05 * np.sqrt(np.mean(wanted**2))
+
+
+def test_leaves_are_chosen_to_fit() -> None:
+    op = CuboidAttention((13, 16, 16), 256, 4, (1, 16, 1), global_vectors=8, global_own=True)
+    small, large = (with_best_leaf(op, load_spec(name)).leaf for name in ("ne-256", "ne-4096"))
+    assert small <= large
+    with pytest.raises(UnsupportedError, match="8 global vectors does not fit ne-64"):
+        with_best_leaf(op, load_spec("ne-64"))
+
+
+def test_separate_projections_of_global_vectors_are_refused() -> None:
+    p = random_layer((2, 2, 2), 0, cuboid_size=(2, 1, 1), use_global_vector=True, separate_global_qkv=True)
+    with pytest.raises(UnsupportedError, match="separate projections"):
+        quantise(p, samples((2, 2, 2), 8, 0), [np.ones((2, 8)) + np.eye(2, 8)] * 2)
 
 
 @pytest.mark.parametrize("tile", [1, 2, 4])
