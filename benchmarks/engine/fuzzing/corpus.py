@@ -25,8 +25,10 @@ from lanefit.export.random_graphs import random_graph, random_spec
 from lanefit.targets.encoding import encode
 from lanefit.targets.program import Program
 from lanefit.targets.spec import load_spec, preset_names
+from lanefit.targets.timing import simulate
 from lanefit.targets.validate import validate
 
+from .judge import BUDGET
 from .lone import lone_programs
 from .packages import Files, members
 from .programs import Draft
@@ -66,8 +68,14 @@ def _compiled() -> Iterator[Program]:
             program = compile_graph(graph, random_spec(rng, presets, graph)).program
         except UnsupportedError:  # this engine is too small for the graph
             continue
-        if validate(program) <= _SMALL:
+        if validate(program) <= _SMALL and _work(program) <= BUDGET.work // 2:
             yield program
+
+
+def _work(program: Program) -> int:
+    """About what the emulator counts, from the cycle model, so that a seed which faults is not left out."""
+    timing = simulate(program)
+    return timing.macs + timing.vector_elements + timing.dram_bytes
 
 
 def _smallest(programs: list[Program]) -> list[Program]:
