@@ -79,6 +79,9 @@ def _totals(profile: Profile) -> list[tuple[str, str]]:
         ("MACs", f"{found['macs']:,.0f}"),
         ("utilisation", f"{found['utilisation']:.1%}"),
     ]
+    if found["copied_bytes"] or found["free_moves"]:
+        text = f"{format_bytes(found['copied_bytes'])}; {found['free_moves']:,.0f} maps are parts of others, not copied"
+        rows.append(("copied", text))
     if profile.passive:
         rows.append(
             ("on the CPU", f"{len(profile.passive)} quantise, dequantise and reshape operators, not in the latency")

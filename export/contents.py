@@ -81,6 +81,8 @@ def figures(built: Built) -> dict[str, float]:
         "sram_bytes": built.sram_bytes,
         "weight_bytes": built.weight_bytes,
         "dram_bytes": built.dram_bytes,
+        "copied_bytes": built.copied_bytes,
+        "free_moves": built.free_moves,
         "macs": built.macs,
         "engine_regions": len(built.compiled),
         "cpu_operators": len(on_cpu),

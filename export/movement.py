@@ -73,6 +73,8 @@ class _Expander:
 
     def add(self, node: Node) -> None:
         op = node.op
+        if isinstance(op, Movement):
+            self._check_types(node)
         match op:
             case Concat():
                 self._concat(node, op)
@@ -100,6 +102,12 @@ class _Expander:
                 self.nodes.append(replace(node, op=folded, inputs=(name,)))
             case _:
                 self.nodes.append(node)
+
+    def _check_types(self, node: Node) -> None:
+        for name in (*node.inputs, node.output):
+            if self.graph.tensors[name].dtype != "int8":
+                kinds = f"{type(node.op).__name__} of {self.graph.tensors[name].dtype} maps"
+                raise UnsupportedError(f"{kinds}: int8 maps can be moved", where=f"node {node.name!r}")
 
     def _concat(self, node: Node, op: Concat) -> None:
         placed: set[str] = set()
@@ -270,7 +278,7 @@ class _Expander:
 
 
 def _stored_as(tensor: Tensor) -> object:
-    return tensor.quantisation
+    return tensor.quantisation, tensor.dtype
 
 
 def _strided(view: View) -> bool:

@@ -94,6 +94,16 @@ class Built:
         return sum(item.dram_bytes for item in self.compiled)
 
     @property
+    def copied_bytes(self) -> int:
+        """Bytes that the engine moves only to lie elsewhere in SRAM or DRAM."""
+        return sum(item.copied_bytes for item in self.compiled)
+
+    @property
+    def free_moves(self) -> int:
+        """Maps that are written or read as parts of others, without a copy."""
+        return sum(item.free_moves for item in self.compiled)
+
+    @property
     def macs(self) -> int:
         return sum(region.graph.macs for region in self.imported.regions)
 

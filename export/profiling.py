@@ -103,6 +103,8 @@ class Profile:
             "sram_bytes": self.sram_bytes,
             "weight_bytes": sum(item.weight_bytes for item in self.compiled),
             "dram_bytes": sum(item.dram_bytes for item in self.compiled),
+            "copied_bytes": sum(item.copied_bytes for item in self.compiled),
+            "free_moves": sum(item.free_moves for item in self.compiled),
             "macs": macs,
             "utilisation": macs / (cycles * self.spec.parallelism) if cycles else 0.0,
             "engine_regions": len(self.compiled),

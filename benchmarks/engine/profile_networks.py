@@ -64,6 +64,8 @@ def profile(model: ModelProto, spec: EngineSpec) -> dict[str, Any]:
         "sram_bytes": built.sram_bytes,
         "dram_bytes": built.dram_bytes,
         "weight_bytes": built.weight_bytes,
+        "copied_bytes": built.copied_bytes,
+        "free_moves": built.free_moves,
         "macs": built.macs,
         "subgraphs": len(reports),
         "subgraphs_below_bound": [r.label for r in reports if r.cycles < r.lower_bound],
