@@ -184,7 +184,7 @@ def plain_linear(site: Site) -> str | None:
 
 
 def same_shapes(site: Site) -> str | None:
-    """Both operands of an addition have one shape."""
+    """Both operands of an addition or subtraction have one shape."""
     shapes = [map_shape(site.index.shape(name)) for name in (*site.stored_inputs, site.output)]
     return None if len(set(shapes)) == 1 else " and ".join(str(list(site.index.shape(n))) for n in site.node.input)
 
@@ -276,6 +276,7 @@ _OPERATORS: dict[str, tuple[Rule, ...]] = {
     "AveragePool": (*_QUANTISED, dilation, kernel_limits),
     "GlobalAveragePool": (*_QUANTISED, kernel_limits),
     **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum"), (*_QUANTISED, reduction_axes, kernel_limits)),
+    "Sub": (*_QUANTISED, same_shapes, kernel_limits),
     "Mul": (*_QUANTISED, product_shapes, kernel_limits),
     "Softmax": (*_QUANTISED, softmax_axis, kernel_limits),
     "Resize": (*_QUANTISED, resize_settings, kernel_limits),

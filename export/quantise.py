@@ -30,8 +30,8 @@ from .patterns import patterns
 from .shared_scales import with_shared_scales
 
 QUANTISED_OPERATORS = (
-    "Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean",
-    "ReduceMax", "ReduceSum", "Softmax", "Resize", "Flatten", "Reshape", "Squeeze", "Unsqueeze",
+    "Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool",
+    "ReduceMean", "ReduceMax", "ReduceSum", "Softmax", "Resize", "Flatten", "Reshape", "Squeeze", "Unsqueeze",
     "ConvTranspose", "Concat", "Slice", "Split", "Pad", "Transpose", "DepthToSpace", "SpaceToDepth",
 )  # fmt: skip
 _PATTERN = "pattern"

@@ -158,7 +158,7 @@ def stored_quantisation(index: GraphIndex, tensor: str) -> Quantisation | None:
 
 def _site(index: GraphIndex, node: NodeProto) -> Site:
     pattern = pattern_at(index, node)
-    count = {"Add": 2, "Mul": 2, "Concat": len(node.input)}.get(node.op_type, 1)
+    count = {"Add": 2, "Sub": 2, "Mul": 2, "Concat": len(node.input)}.get(node.op_type, 1)
     names = node.input[:count] if pattern is None else [pattern.source]
     inputs = tuple(_stored_input(index, node, name) for name in names)
     if node.op_type == QUANTISE:

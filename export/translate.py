@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import UnsupportedError
+from ..kernels.function_ops import Table
 from ..kernels.movement_ops import Movement, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
 from ..kernels.rescale import add_operands, rescale_operands
-from .graph import Constants, ConvConstants, Node, Quantisation, Tensor
+from .graph import Constants, ConvConstants, Node, Quantisation, TableConstants, Tensor
 from .onnx_model import QUANTISE, attribute
 from .sites import LINEAR, Site, map_shape, reduced_axes, stored_quantisation
 from .translate_functions import function
@@ -45,6 +46,8 @@ def translate(site: Site) -> Piece:
         return _max_pool(site, inputs[0], output, Window(*inputs[0].shape[:2]))
     if site.pattern is not None or (op_type in _FUNCTIONS and not over_map):
         return _function(site, inputs, output)
+    if op_type == "Sub":
+        return _difference(site, inputs, output)
     if op_type == "Add":
         add_operands(scales[0], scales[1], output.quantisation.scale)
         return Piece((_node(site, Add(output.shape), inputs, output),), (*inputs, output))
@@ -56,6 +59,19 @@ def translate(site: Site) -> Piece:
     op = Pool2d(inputs[0].shape, output.shape, _average_window(site, inputs[0].shape, output.shape), maximum=False)
     rescale_operands(scales[0] / output.quantisation.scale / op.window.taps)
     return Piece((_node(site, op, inputs, output),), (*inputs, output))
+
+
+def _difference(site: Site, inputs: list[Tensor], output: Tensor) -> Piece:
+    """a − b as a + (−b): a table turns the stored b into −1 − b, whose zero point is −1 less that of b."""
+    a, b = inputs
+    turned = Quantisation(b.quantisation.scale, -1 - b.quantisation.zero_point)
+    between = Tensor(f"{output.name}.negated", b.shape, turned, b.host_shape)
+    names = tuple(n.name for n in site.members)
+    negate = Node(f"{site.node.name}.negate", Table(b.shape), (b.name,), between.name, source=names)
+    add_operands(a.quantisation.scale, turned.scale, output.quantisation.scale)
+    total = _node(site, Add(output.shape), [a, between], output)
+    table = TableConstants(np.arange(127, -129, -1).astype(np.int8))
+    return Piece((negate, total), (a, b, between, output), {negate.name: table})
 
 
 def _function(site: Site, inputs: list[Tensor], output: Tensor) -> Piece:

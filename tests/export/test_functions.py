@@ -21,7 +21,8 @@ from lanefit.export.quantise import quantise, random_calibration
 from lanefit.export.split_run import SplitModel, run_samples, session
 from lanefit.export.stages import output_steps
 from lanefit.kernels.function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
-from lanefit.kernels.ops import Op, Pool2d, Requantise
+from lanefit.kernels.movement_ops import Movement
+from lanefit.kernels.ops import Add, Op, Pool2d, Requantise
 
 MAP = (1, 6, 5, 7)
 AXES = np.array([1])
@@ -37,7 +38,7 @@ def _compared(model: ModelProto, shape: tuple[int, ...]) -> tuple[Imported, floa
     return imported, max(float(np.abs(got[n] - expected[n]).max()) / steps[n] for n in expected)
 
 
-def _ops(imported: Imported) -> list[Op]:
+def _ops(imported: Imported) -> list[Op | Movement]:
     assert {p.op_type for p in imported.placements if p.where == "cpu"} <= {"QuantizeLinear", "DequantizeLinear"}
     return [node.op for region in imported.regions for node in region.graph.nodes]
 
@@ -119,6 +120,17 @@ def test_a_tensor_may_be_multiplied_with_itself_or_its_own_function() -> None:
     square = graph.op("Mul", "square", [graph.pair(silu, "s", 0.02, -100)] * 2)
     imported, steps = _compared(graph.model(graph.pair(square, "y", 0.06, -128)), MAP)
     assert [type(op) for op in _ops(imported)] == [Table, Table]
+    assert steps <= 1.001
+
+
+@pytest.mark.parametrize("zero_point", [-128, 0, 127])
+def test_a_difference_is_exact_up_to_its_rounding(zero_point: int) -> None:
+    graph = QdqGraph(MAP)
+    x = graph.pair("input", "x", 0.03, 5)
+    other = graph.pair(graph.op("Tanh", "tanh", [x]), "t", 0.01, zero_point)
+    y = graph.op("Sub", "it", [x, other])
+    imported, steps = _compared(graph.model(graph.pair(y, "y", 0.04, -7)), MAP)
+    assert [type(op) for op in _ops(imported)] == [Table, Table, Add]
     assert steps <= 1.001
 
 

@@ -150,7 +150,7 @@ REFUSED = {
         "kernel-limits",
         "tf_crop_and_resize",
     ),
-    "two-arguments": (_two_activations("Sub", [1]), "one-argument", "x.dq.out [1, 4, 6, 6]"),
+    "two-arguments": (_two_activations("Div", [1]), "one-argument", "x.dq.out [1, 4, 6, 6]"),
     "product-of-rows": (_two_activations("Mul", [2]), "product-shapes", "[1, 4, 1, 6]"),
     "norm-of-rows": (
         _one("LayerNormalization", MAP, np.ones(6, np.float32), axis=-1),
