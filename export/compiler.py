@@ -80,7 +80,7 @@ class Compiled:
     @property
     def lower_bound_cycles(self) -> float:
         """Roofline of the whole region: the busiest of array, vector unit and DRAM, if nothing ever waited."""
-        return network_lower_bound(self.graph, self.plan, self.program.spec)
+        return network_lower_bound(self.graph, self.plan, self.program.spec, len(self.program.constants))
 
     @property
     def copied_bytes(self) -> int:
@@ -129,17 +129,19 @@ def _compiled(graph: Graph, spec: EngineSpec, sram_limit_bytes: int | None, opti
     return Compiled(program, planned, timing, report, graph)
 
 
-def network_lower_bound(graph: Graph, planned: Plan, spec: EngineSpec) -> float:
+def network_lower_bound(graph: Graph, planned: Plan, spec: EngineSpec, constant_bytes: int | None = None) -> float:
     """The largest of array work, vector work and compulsory DRAM or flash bytes, each summed over the network.
 
-    Compulsory are all weights, every output, and of every input what its most demanding reader touches. Copies that
-    another layout of the maps might do without count nothing.
+    Compulsory are all weights (`constant_bytes` where a weight decoder lets them take less), every output, and of
+    every input what its most demanding reader touches. Copies that another layout of the maps might do without count
+    nothing.
     """
     subgraphs = [step.subgraph for step in planned.steps]
     array = sum(array_bound(subgraph, spec) for subgraph in subgraphs)
     needed = (step.subgraph for step in planned.steps if not step.group.nodes[0].copies)
     vector = sum(vector_bound(subgraph, spec) for subgraph in needed)
-    memory = memory_bound(planned.weight_bytes, _compulsory_port_bytes(graph, planned), spec)
+    constants = planned.weight_bytes if constant_bytes is None else min(constant_bytes, planned.weight_bytes)
+    memory = memory_bound(constants, _compulsory_port_bytes(graph, planned), spec)
     return max(array, vector, memory)
 
 
@@ -181,7 +183,7 @@ def _report(step: PlannedStep, timing: LabelTiming, before: float, spec: EngineS
         nodes=tuple(node.name for node in step.group.nodes),
         cycles=cycles,
         hidden_cycles=hidden,
-        lower_bound=step_bound(step.subgraph, spec),
+        lower_bound=step_bound(step.subgraph, spec, timing.dram_read_bytes),
         bound=timing.bound,
         array=timing.array,
         output=timing.output,

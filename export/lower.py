@@ -29,6 +29,7 @@ from ..targets.program import PORT_TYPES, Port, Program
 from ..targets.spec import EngineSpec
 from .functions import attention_of, function_bytes, second_epsilon, stage_epsilon
 from .graph import Graph, Node, Tensor, View
+from .packing import packed_weights
 from .partition import Group, computing
 from .planned import Plan, PlannedStep, buffer_name
 from .records import record_bytes
@@ -117,7 +118,8 @@ class _Lowering:
     def __init__(self, graph: Graph, plan: Plan, spec: EngineSpec) -> None:
         self.graph, self.plan, self.spec = graph, plan, spec
         self.holders = [n for step in plan.steps for n in step.group.nodes if held_bytes(computing(n))]
-        self.records, end = _dram_addresses([held_bytes(computing(n)) for n in self.holders])
+        self.packed = packed_weights(graph, plan) if spec.weight_decoder else {}
+        self.records, end = _dram_addresses([self._held_bytes(n) for n in self.holders])
         self.constants_end = end
         self.dram: dict[str, int] = {}
         for name in (*graph.inputs, *graph.outputs, *plan.spilled()):
@@ -125,6 +127,10 @@ class _Lowering:
                 self.dram[name] = end
                 end = _align(end + graph.tensors[name].size_bytes)
         self.dram_bytes = end
+
+    def _held_bytes(self, node: Node) -> int:
+        packed = self.packed.get(node.name)
+        return len(packed.data) if packed else held_bytes(computing(node))
 
     def program(self) -> Program:
         builder = Builder(self.spec)
@@ -154,6 +160,7 @@ class _Lowering:
             second=self._ref(group.second) if group.second else None,
             stages=_stages(self.graph, group),
             records=tuple(own[id(node)] for node in group.nodes if id(node) in own),
+            packed={own[id(n)]: self.packed[n.name].tile_bytes for n in group.nodes if n.name in self.packed},
             epsilon=stage_epsilon(self.graph, group.nodes[0]),
             second_epsilon=second_epsilon(self.graph, group.nodes[0]),
             extra=next((self._ref(name) for name in group.nodes[-1].extra), None),
@@ -197,10 +204,14 @@ class _Lowering:
     def _constants(self) -> bytes:
         blob = bytearray(self.constants_end)
         for address, node in zip(self.records, self.holders, strict=True):
-            conv = isinstance(node.op, Conv2d)
-            data = record_bytes(self.graph, node) if conv else function_bytes(self.graph, node)
+            data = self._constant_bytes(node)
             blob[address : address + len(data)] = data
         return bytes(blob)
+
+    def _constant_bytes(self, node: Node) -> bytes:
+        if packed := self.packed.get(node.name):
+            return packed.data
+        return record_bytes(self.graph, node) if isinstance(node.op, Conv2d) else function_bytes(self.graph, node)
 
 
 def _stages(graph: Graph, group: Group) -> tuple[StageParams, ...]:

@@ -78,10 +78,13 @@ def stored_bytes(subgraph: Subgraph) -> int:
     return 0 if subgraph.output is Memory.SRAM else output_bytes(subgraph.ops[-1])
 
 
-def step_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
-    """Cycles of the subgraph on its own: compute, or DRAM in both directions, or flash."""
+def step_bound(subgraph: Subgraph, spec: EngineSpec, loaded: int | None = None) -> float:
+    """Cycles of the subgraph on its own: compute, or DRAM in both directions, or flash. `loaded` are the bytes that
+    its program loads, fewer than its constants have where a weight decoder leaves out zeros."""
     constants = sum(held_bytes(op) for op in subgraph.ops)
     maps = loaded_bytes(subgraph) - constants + stored_bytes(subgraph)
+    if spec.weight_decoder and loaded is not None:
+        constants = min(constants, loaded)
     return max(compute_bound(subgraph, spec), memory_bound(constants, maps, spec))
 
 

@@ -163,6 +163,13 @@ class Builder:
         self._publish(ring)
         return address
 
+    def load_sparse(self, ring: Ring, **fields: Value | int) -> Value:
+        """As `load`, of bytes that lie in DRAM without their zeros."""
+        address = self._acquire(ring)
+        self.emit(Unit.DMA_IN, Opcode.LOAD_SPARSE, **{**fields, "sram_addr": address})
+        self._publish(ring)
+        return address
+
     def reserve(self, ring: Ring) -> Value:
         """The slot that the compute unit may fill next; `store` hands it on."""
         return self._acquire(ring)

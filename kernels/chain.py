@@ -17,7 +17,7 @@ from ..targets.cost import ceil_div, constants_work, conv_work
 from ..targets.isa import ConvMode, Unit
 from ..targets.spec import EngineSpec
 from .builder import Builder, Ring, Value
-from .conv import emit_conv, map_cycles, open_ring
+from .conv import emit_conv, load_records, map_cycles, open_ring
 from .element_types import elements, input_type, output_type
 from .kernel import (
     Buffer,
@@ -30,7 +30,6 @@ from .kernel import (
     pipelined,
     range_fields,
     record_pitch,
-    records_transfer,
     resident_view,
     rows_transfer,
     splits,
@@ -229,8 +228,7 @@ class _ChainEmitter:
 
     def _load_weights(self, number: int, name: str) -> Value:
         conv = self.chain[number].conv
-        pitch, channels = record_pitch(conv), conv.output[2]
-        return self.b.load(self.rings[name], **records_transfer(self.o.records[number], pitch, 0, channels, channels))
+        return load_records(self.b, self.rings[name], self.o, number, conv, Value(), conv.output[2])
 
 
 def _rolling_bytes(stage: Stage) -> int:

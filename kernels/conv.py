@@ -179,9 +179,7 @@ class _ConvEmitter:
         self.rings |= {b.name: open_ring(self.b, b, self.o) for b in buffers if b.role in roles}
 
     def load_weights(self, c: Value) -> Value:
-        channel = c * self.p.channels
-        fields = records_transfer(self.o.records[0], self.pitch, channel, self.p.channels, self.p.conv.output[2])
-        return self.b.load(self.rings["weights"], **fields)
+        return load_records(self.b, self.rings["weights"], self.o, 0, self.p.conv, c, self.p.channels)
 
     def load_input(self, r: Value, c: Value) -> dict[str, Value | int]:
         """The input view for row tile `r`, loading its stripe first when the map is not resident.
@@ -257,6 +255,17 @@ def emit_conv(
         Unit.ARRAY, Opcode.CONV_ADD, **fields, **target, **stage_fields(total), **second, **add_fields(total),
         b_zp=operands.second.zero_point, conv_zp=stage.zero_point, conv_min=stage.clamp[0], conv_max=stage.clamp[1],
     )  # fmt: skip
+
+
+def load_records(
+    builder: Builder, ring: Ring, operands: Operands, index: int, conv: Conv2d, tile: Value, channels: int
+) -> Value:
+    """Loads weight tile number `tile`, of `channels` channels, of the convolution with that place in its chain."""
+    address, pitch = operands.records[index], record_pitch(conv)
+    packed = operands.packed.get(address)
+    if packed is None:
+        return builder.load(ring, **records_transfer(address, pitch, tile * channels, channels, conv.output[2]))
+    return builder.load_sparse(ring, dram_addr=tile * packed + address, size=channels * pitch, packed=packed)
 
 
 def open_ring(builder: Builder, buffer: Buffer, operands: Operands, unit: Unit = Unit.ARRAY) -> Ring:

@@ -139,6 +139,7 @@ class Operands:
 
     `stages` has one entry per operator and one more for a fused residual addition; `records` the
     DRAM address of the constants of each operator that has some (weight records of a convolution, tables ...);
+    `packed` by that address the bytes of each weight tile, where they lie there without their zeros;
     `buffers` the SRAM address of each buffer; `epsilon` is what a normalisation adds to its scaled variance.
     """
 
@@ -147,6 +148,7 @@ class Operands:
     stages: tuple[StageParams, ...]
     second: TensorRef | None = None
     records: tuple[int, ...] = ()
+    packed: Mapping[int, int] = field(default_factory=dict)
     epsilon: int = 0
     second_epsilon: int = 0
     extra: TensorRef | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from ..common.errors import ProgramFault
@@ -29,7 +29,7 @@ _GROUP_FIELDS = ("g0_start", "g0_count", "g0_limit", "g1_count", "m_count", "n_c
 _SHAPE_FIELDS = ("kernel_h", "kernel_w", "stride_h", "stride_w", "mode", "channels_in", "bias_addr")
 _CLIP_FIELDS = tuple(f"{name}{d}" for name in ("count", "origin", "limit") for d in range(3))
 _TRANSFER_FIELDS = ("count3", *(f"{side}_stride{d}" for side in ("dram", "sram") for d in range(4)))
-_IN_KEY = frozenset((*_EXTENT_FIELDS, *_GROUP_FIELDS, *_CLIP_FIELDS, "count3"))
+_IN_KEY = frozenset((*_EXTENT_FIELDS, *_GROUP_FIELDS, *_CLIP_FIELDS, "count3", "size", "packed"))
 _RELEVANT = _IN_KEY.union(_SHAPE_FIELDS, _TRANSFER_FIELDS)
 _DIMENSIONS = 4
 
@@ -57,7 +57,7 @@ class Coster:
     def __init__(self, spec: EngineSpec, instruction: Instruction, *, constants: bool = False) -> None:
         """`constants`: a LOAD from the program's constants, which may lie in flash."""
         self._spec, self._instruction = spec, instruction
-        self._compute = _CONSTANTS_LOAD if constants else _COSTS[instruction.opcode]
+        self._compute = (_CONSTANTS_COSTS if constants else _COSTS)[instruction.opcode]
         stepped = {FIELDS[instruction.opcode][step.field] for step in instruction.steps} & _RELEVANT
         self._steps = tuple(s for s in instruction.steps if FIELDS[instruction.opcode][s.field] in stepped)
         self._extents = _EXTENTS[instruction.opcode] if stepped <= _IN_KEY else tuple
@@ -227,6 +227,21 @@ def _dma_cost(
     return cost
 
 
+def _sparse_extents(v: Sequence[int]) -> tuple[int, ...]:
+    size, packed = _positions(Opcode.LOAD_SPARSE, "size", "packed")
+    return v[size], v[packed]
+
+
+def _sparse_cost(transfer: _Transfer) -> Callable[[EngineSpec, Sequence[int], tuple[int, ...]], Cost]:
+    def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
+        size, packed = extents
+        work = transfer(spec, 1, packed, 1)
+        work = replace(work, sram=max(work.sram, size / spec.sram_bytes_per_cycle))
+        return Cost(work, work.cycles, dram_read_bytes=packed)
+
+    return cost
+
+
 def run_length(counts: Sequence[int], strides: Sequence[int]) -> int:
     """Bytes that a nest of loops (outermost first) touches one after the other before its first jump."""
     length = 1
@@ -252,8 +267,13 @@ def sync_values(instruction: Instruction, counters: Sequence[int], semaphores: i
 _DMA, _CONV = (Opcode.LOAD, Opcode.STORE), (Opcode.CONV, Opcode.CONV_ADD)
 _VECTOR = tuple(sorted(UNIT_OPCODES[Unit.VECTOR] - CONTROL))
 _EXTENTS = {o: _dma_extents(o) for o in _DMA} | {o: _compute_extents(o) for o in (*_CONV, *_VECTOR)}
+_EXTENTS[Opcode.LOAD_SPARSE] = _sparse_extents
 _EXTENTS[Opcode.MATMUL] = _group_extents(Opcode.MATMUL)
 _COSTS = {o: _dma_cost(o) for o in _DMA} | {o: _conv_cost(o) for o in _CONV} | {o: _vector_cost(o) for o in _VECTOR}
-_CONSTANTS_LOAD = _dma_cost(Opcode.LOAD, constants_work)
+_CONSTANTS_COSTS = {
+    Opcode.LOAD: _dma_cost(Opcode.LOAD, constants_work),
+    Opcode.LOAD_SPARSE: _sparse_cost(constants_work),
+}
+_COSTS[Opcode.LOAD_SPARSE] = _sparse_cost(dma_work)
 _COSTS |= {o: _pool_cost(o) for o in (Opcode.POOL, Opcode.REQUANTISE)}
 _COSTS[Opcode.MATMUL] = _matmul_cost(Opcode.MATMUL)

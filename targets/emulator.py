@@ -26,7 +26,7 @@ from .budget import UNLIMITED, RunBudget
 from .elements import load_elements, store_elements
 from .encoding import decode
 from .execute_conv import execute_conv
-from .execute_dma import execute_dma
+from .execute_dma import execute_dma, execute_sparse
 from .execute_matmul import execute_matmul
 from .execute_vector import execute_vector
 from .isa import FIELDS, Opcode, Unit
@@ -225,6 +225,8 @@ class _Machine:
             return execute_conv(self._sram, opcode, f)
         if unit is Unit.VECTOR:
             return execute_vector(self._sram, opcode, f)
+        if opcode is Opcode.LOAD_SPARSE:
+            return execute_sparse(self._dram, self._sram, f)
         return execute_dma(self._dram, self._sram, opcode, f, len(self._program.constants))
 
     def _scramble(self, seed: int) -> None:

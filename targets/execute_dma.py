@@ -1,8 +1,11 @@
-"""LOAD and STORE: strided copies between DRAM and SRAM, clipped to the tensor."""
+"""LOAD and STORE: strided copies between DRAM and SRAM, clipped to the tensor. LOAD_SPARSE: weights without zeros."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..common.errors import ProgramFault
 from .isa import Opcode
@@ -32,6 +35,36 @@ def execute_dma(dram: Memory, sram: Memory, opcode: Opcode, f: Mapping[str, int]
         _check_size(outside, dram)
         dram.write(outside, sram.read(inside))
     return _elements(inside)
+
+
+def execute_sparse(dram: Memory, sram: Memory, f: Mapping[str, int]) -> int:
+    """Runs one LOAD_SPARSE; returns the bytes that it writes per run."""
+    size, packed = f["size"], f["packed"]
+    inside = Box(f["sram_addr"], (size,), (1,))
+    outside = Box(f["dram_addr"], (packed,), (1,))
+    dram.check(outside)
+    sram.check(inside)
+    source = dram.read(outside)
+    sram.write(inside, np.stack([unpack(run.view(np.uint8), size) for run in source]))
+    return size
+
+
+def pack(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What LOAD_SPARSE expands to `data`: a mask of the bytes that are not zero, and these."""
+    kept = data != 0
+    return np.concatenate([np.packbits(kept, bitorder="little"), data[kept]])
+
+
+def unpack(packed: NDArray[np.uint8], size: int) -> NDArray[np.int8]:
+    """The inverse of `pack`. Raises `ProgramFault` when the mask asks for more bytes than there are."""
+    mask_bytes = -(-size // 8)
+    kept = np.unpackbits(packed[:mask_bytes], bitorder="little")[:size].astype(np.bool_)
+    count = int(kept.sum())
+    if len(packed) < mask_bytes or count > len(packed) - mask_bytes:
+        raise ProgramFault(f"the mask names {count} of {size} bytes, {len(packed)} bytes hold fewer behind it")
+    found = np.zeros(size, np.uint8)
+    found[kept] = packed[mask_bytes : mask_bytes + count]
+    return found.view(np.int8)
 
 
 def transfer_boxes(f: Mapping[str, int]) -> tuple[Box, Box] | None:

@@ -88,6 +88,7 @@ class Opcode(IntEnum):
     SIGNAL = 4  # add count to semaphore once every earlier instruction of this queue has completed
     LOAD = 16
     STORE = 17
+    LOAD_SPARSE = 18  # engines with a weight decoder
     CONV = 32  # dense or depthwise convolution + output stage
     CONV_ADD = 33  # the same, then a residual operand is added in the output stage
     MATMUL = 34  # product of two activations + output stage
@@ -162,6 +163,8 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 
 # LOAD/STORE  bytes at dram_addr + Σ (origin_d + i_d) × dram_stride_d (origin3 = 0) and
 #             sram_addr + Σ i_d × sram_stride_d, for i_d < count_d and not clipped.
+# LOAD_SPARSE `size` bytes at sram_addr: byte i is 0 where bit i (lowest first) of the mask, the ⌈size / 8⌉ bytes at
+#             dram_addr, is 0, and otherwise the next of the bytes behind the mask. Both together take `packed` bytes.
 # CONV        DENSE: out[r, c, k] = stage(bias_k + Σ (in[r·stride_h − pad_h + y, c·stride_w − pad_w + x, i] − in_zp)
 #             × w_k[y, x, i]) over y < kernel_h, x < kernel_w, i < channels_in (in_chan0 = 0).
 #             DEPTHWISE: only i = k, and w_k has [y, x].
@@ -216,6 +219,7 @@ FIELDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.WAIT: ("semaphore", "count"),
     Opcode.SIGNAL: ("semaphore", "count"),
     Opcode.LOAD: _DMA,
+    Opcode.LOAD_SPARSE: ("dram_addr", "sram_addr", "size", "packed"),
     Opcode.STORE: _DMA,
     Opcode.CONV: _CONV,
     Opcode.CONV_ADD: (*_CONV, "conv_zp", "conv_min", "conv_max", *_SECOND, *_ADD),
@@ -239,7 +243,7 @@ _VECTOR = frozenset(
 )  # fmt: skip
 CONTROL = frozenset({Opcode.LOOP, Opcode.END, Opcode.WAIT, Opcode.SIGNAL})
 UNIT_OPCODES: dict[Unit, frozenset[Opcode]] = {
-    Unit.DMA_IN: CONTROL | {Opcode.LOAD},
+    Unit.DMA_IN: CONTROL | {Opcode.LOAD, Opcode.LOAD_SPARSE},
     Unit.ARRAY: CONTROL | {Opcode.CONV, Opcode.CONV_ADD, Opcode.MATMUL},
     Unit.VECTOR: CONTROL | _VECTOR,
     Unit.DMA_OUT: CONTROL | {Opcode.STORE},

@@ -29,6 +29,7 @@ _RANGES: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("stride_h", "stride_w", "channels_in", "k_count"), _POSITIVE),
     **dict.fromkeys(("kernel_h", "kernel_w"), _KERNEL),
     "bias_addr": (-1, INT32_MAX),
+    **dict.fromkeys(("size", "packed"), _POSITIVE),
     "mode": (0, 1),
     "group": (1, MAX_GROUP),
     **dict.fromkeys(("eps_high", "eps_low"), _COUNT),

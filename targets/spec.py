@@ -74,6 +74,7 @@ _SECTIONS: dict[str, dict[str, str]] = {
         "flash_bytes_per_cycle": "flash_bytes_per_cycle",
         "flash_latency_cycles": "flash_latency_cycles",
         "flash_burst_bytes": "flash_burst_bytes",
+        "weight_decoder": "weight_decoder",
         "io_memory": "io_memory",
         "spill": "spill",
     },
@@ -140,6 +141,7 @@ class EngineSpec:
     flash_bytes_per_cycle: float = 0.0  # 0: constants live in DRAM; otherwise they come through a channel of their own
     flash_latency_cycles: int = 0
     flash_burst_bytes: int = 1
+    weight_decoder: bool = False  # loads may leave out the zeros among weights
     io_memory: str = "dram"  # where the host leaves inputs and expects outputs: "dram" or "sram"
     spill: bool = True  # False: feature maps never leave SRAM
 

@@ -3,7 +3,7 @@
 Each unit executes its queue in order. An instruction is issued (`issue_cycles`), then lasts as long as the
 work of `cost.py`. LOAD and STORE share one DRAM channel that serves them in the order in which they ask;
 their latency is pipelined: a transfer completes `dram_latency_cycles` after the channel is free for the
-next one. Where the engine has flash, a LOAD whose `dram_addr` lies in the constants takes that channel
+next one. Where the engine has flash, loads whose `dram_addr` lies in the constants take that channel
 instead. In the block dataflow ARRAY and VECTOR are queues of one engine and take turns. WAIT and SIGNAL take a
 cycle, hardware loops none.
 """
@@ -127,7 +127,7 @@ def _coster(program: Program, unit: Unit, index: int) -> Coster | None:
 
 
 def _is_flash(program: Program, instruction: Instruction) -> bool:
-    if not program.spec.flash_bytes_per_cycle or instruction.opcode is not Opcode.LOAD:
+    if not program.spec.flash_bytes_per_cycle or instruction.opcode not in (Opcode.LOAD, Opcode.LOAD_SPARSE):
         return False
     return 0 <= instruction.named()["dram_addr"] < len(program.constants)
 

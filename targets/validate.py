@@ -32,6 +32,8 @@ def validate(program: Program) -> int:
     missing = [unit.name for unit in Unit if unit not in program.queues]
     if missing or len(program.queues) != len(Unit):
         raise PackageError(f"a program has one queue for each of the {len(Unit)} units, missing: {', '.join(missing)}")
+    if not program.spec.weight_decoder and any(i.opcode is Opcode.LOAD_SPARSE for i in program.queues[Unit.DMA_IN]):
+        raise PackageError(f"LOAD_SPARSE needs a weight decoder, which {program.spec.name} lacks")
     total = sum(check_queue(unit, program.queues[unit], program.spec.semaphores) for unit in Unit)
     if total > MAX_DYNAMIC_INSTRUCTIONS:
         raise PackageError(

@@ -2,13 +2,16 @@
 
 Networks, cycles and SRAM come from Vela's tables in DIR (`vela_per_layer_blockcfg.csv`, `vela_summary.csv`). Our
 `latency` mode is held against the `Performance` rows, our `sram` mode against the `Size` rows. What the graphs leave
-out (see vela_graphs.py: `Quantize`, a final softmax) is taken off Vela's cycles as well, and named.
+out (see vela_graphs.py: `Quantize`, a final softmax) is taken off Vela's cycles as well, and named. Weights, whose
+zeros the engine's weight decoder leaves out, come from `DIR/models/MODEL.tflite` where that file exists, and are
+otherwise random without zeros.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from lanefit.export.compiler import compile_graph
 from lanefit.targets.spec import EngineSpec, load_spec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from engine.tflite_weights import read_weights, with_weights
 from engine.vela_graphs import LAYERS, SUMMARY, Row, TableNetwork, network, read_table
 
 from common import finish, parser
@@ -62,7 +66,7 @@ def summary_row(rows: list[Row], model: str, args: Any, wanted: str) -> Row:
 
 
 def main() -> int:
-    options = parser(__doc__, seed=None)
+    options = parser(__doc__)
     options.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder with Vela's tables")
     options.add_argument("--target", default="ethos-u55-128", help="preset and accelerator (default: %(default)s)")
     options.add_argument("--system", default="Ethos_U55_High_End_Embedded", help="(default: %(default)s)")
@@ -83,6 +87,9 @@ def main() -> int:
     for model in models:
         rows = [row for row in layers if row["model"] == model and row["accel"] == args.target]
         found = network(rows, f"{LAYERS}: {model}")
+        file = args.tables / "models" / f"{model}.tflite"
+        weights = read_weights(file) if file.exists() else []
+        found = replace(found, graph=with_weights(found.graph, weights, args.seed))
         figures[model] = {}
         for mode, wanted in _MODES.items():
             got = figures[model][str(mode)] = measure(found, spec, mode, summary_row(summary, model, args, wanted))
@@ -96,7 +103,7 @@ def main() -> int:
         figures[name] = geomean(list(by_mode.values()))
         figures[f"{name}_by_mode"] = by_mode
         print(f"{name:12} {figures[name]:.3f}   " + "  ".join(f"{k} {v:.3f}" for k, v in by_mode.items()))
-    finish(args.json, figures)
+    finish(args.json, figures, seed=args.seed)
     return 0
 
 

@@ -6,6 +6,7 @@ LOAD constants → SRAM, LOAD the input → SRAM, the instruction over a map of 
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from lanefit.targets.isa import (
     CONTROL,
@@ -61,6 +62,8 @@ def _program(unit: Unit, opcode: Opcode, types: Types) -> Program:
     constants = own.get(types.get("in_type", DType.INT8), _RECORD) * _RECORDS
     data = len(constants)
     loads = [_move(Opcode.LOAD, 0, _CONSTANTS_AT, data), _move(Opcode.LOAD, data, 0, _INPUT_BYTES)]
+    if opcode is Opcode.LOAD_SPARSE:  # a mask of one byte, and no more than eight bytes behind it
+        loads.append(Instruction(opcode, (0, _CONSTANTS_AT, 8, data)))
     store = _move(Opcode.STORE, data + _INPUT_BYTES, _SRAM["out_addr"], _OUTPUT_BYTES)
     queues: dict[Unit, tuple[Instruction, ...]] = {
         Unit.DMA_IN: (*loads, _sync(Opcode.SIGNAL, 0)),
@@ -73,7 +76,7 @@ def _program(unit: Unit, opcode: Opcode, types: Types) -> Program:
     work = (Instruction(opcode, fields),) if unit is middle else ()
     queues[middle] = (_sync(Opcode.WAIT, 0), *work, _sync(Opcode.SIGNAL, 1))
     return Program(
-        spec=load_spec("ne-64"),
+        spec=replace(load_spec("ne-64"), weight_decoder=opcode is Opcode.LOAD_SPARSE),
         queues=queues,
         constants=constants,
         dram_bytes=data + _INPUT_BYTES + _OUTPUT_BYTES,
