@@ -45,10 +45,9 @@ def bench() -> ModelWorkbench:
 def test_curation_leaves_knobs_that_the_configuration_names(bench: ModelWorkbench) -> None:
     values = {knob.name: knob.values for knob in bench.space.knobs}
     assert values["stage1_expansion"] == (1, 2)
-    assert values["stage2_channels"] == (16, 32, 48)
     free, report = workbench(CONFIG.replaced(curate=False), MacsEstimator(), NE_256)
     assert report is None
-    assert 20 in {knob.name: knob.values for knob in free.space.knobs}["stage2_channels"]
+    assert set(values["stage2_channels"]) < set({k.name: k.values for k in free.space.knobs}["stage2_channels"])
 
 
 def test_costs_and_scores_repeat(bench: ModelWorkbench) -> None:
