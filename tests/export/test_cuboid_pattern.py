@@ -10,11 +10,16 @@ import torch
 from onnx import ModelProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from lanefit.export.cuboid_graph import attention_op
+from lanefit.export.compiler import compile_graph
+from lanefit.export.cuboid_graph import attention_op, cuboid_graph
 from lanefit.export.cuboid_pattern import CuboidMatch, find_cuboid_attention
 from lanefit.export.onnx_export import simplify, to_onnx
+from lanefit.export.reference import run_region
 from lanefit.kernels.cuboid_definition import CuboidSelfAttention
 from lanefit.kernels.cuboid_parameters import attention
+from lanefit.kernels.cuboid_quantise import quantise
+from lanefit.targets.emulator import Emulator
+from lanefit.targets.spec import load_spec
 
 _SHAPE = (1, 3, 4, 6, 16)
 _LAYERS: dict[str, dict[str, Any]] = {
@@ -156,3 +161,58 @@ def test_a_lone_softmax_is_a_near_miss() -> None:
     matches, misses = find_cuboid_attention(model)
     assert not matches
     assert misses[0].node == "alone"
+
+
+class WithGlobals(nn.Module):
+    """Global vectors as one more input, and their update as one more output of a single layer."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.layer = layer(use_global_vector=True, **options)
+        self.vectors = nn.Parameter(torch.randn(1, 5, 16))
+        self.lift = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, g = self.layer(x, self.lift(self.vectors + x.mean((1, 2, 3))[:, None]))
+        return y + g.mean(1)[:, None, None, None]
+
+
+_GLOBALS: dict[str, dict[str, Any]] = {
+    "shared": {"cuboid_size": (3, 1, 1), "padding_type": "zeros"},
+    "shared-own": {"cuboid_size": (3, 1, 1), "padding_type": "zeros", "use_global_self_attn": True},
+    "separate-own": {"cuboid_size": (1, 2, 3), "separate_global_qkv": True, "use_global_self_attn": True},
+    "shifted-ignore": {"cuboid_size": (2, 3, 4), "shift_size": (1, 1, 2), "official_global_mask": False},
+}
+
+
+@pytest.mark.parametrize("options", _GLOBALS.values(), ids=_GLOBALS)
+def test_global_vectors_belong_to_the_pattern(options: dict[str, Any]) -> None:
+    model = to_onnx(WithGlobals(**options).eval(), _SHAPE)
+    (match,), misses = find_cuboid_attention(model)
+    assert not misses
+    found = match.parameters.globals
+    assert found is not None
+    assert match.global_input is not None
+    assert match.global_output is not None
+    assert (found.own is not None) == options.get("use_global_self_attn", False)
+    assert not any(name.startswith("lift") for name in match.nodes)
+
+
+def test_the_published_mask_of_global_vectors_is_a_near_miss() -> None:
+    options: dict[str, Any] = {"cuboid_size": (2, 3, 4), "official_global_mask": True}
+    matches, misses = find_cuboid_attention(to_onnx(WithGlobals(**options).eval(), _SHAPE))
+    assert not matches
+    assert any("mask of global vectors" in miss.reason for miss in misses)
+
+
+def test_a_recognised_layer_runs_on_the_engine() -> None:
+    (match,), _ = find_cuboid_attention(to_onnx(layer(**_LAYERS["shifted-padded-ignore"]), _SHAPE))
+    x = np.random.default_rng(0).standard_normal(_SHAPE)
+    quantised = quantise(match.parameters, [x[0]])
+    graph = cuboid_graph(match.parameters, quantised)
+    stored = np.clip(np.rint(x / quantised.input_scale) + quantised.layer.input_zero, -128, 127).astype(np.int8)
+    device = Emulator(compile_graph(graph, load_spec("ne-64")).program).run({"x": stored})["y"]
+    np.testing.assert_array_equal(device, run_region(graph, {"x": stored})["y"])
+    real = (device[0].astype(float) - quantised.output_zero) * quantised.output_scale
+    exact = attention(match.parameters, x[0]).output
+    assert np.sqrt(np.mean((real - exact) ** 2)) < 0.06 * np.sqrt(np.mean(exact**2))
