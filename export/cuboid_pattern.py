@@ -7,7 +7,9 @@ matrices that are found, evaluated in float64, must give what the matched part o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +19,14 @@ from onnx.utils import Extractor
 from ..common.errors import LanefitError, UnsupportedError
 from ..kernels.cuboid_geometry import Cuboids, Triple
 from ..kernels.cuboid_parameters import CuboidParameters, Floats, GlobalParameters, Projection, attention
-from .cuboid_operands import Operand, Operands, arranged_like, find_cuboids
+from .cuboid_operands import Linear, Operand, Operands, arranged_like, find_cuboids
 from .onnx_model import GraphIndex, attribute
 from .onnx_trace import inverse
 
 _HIDDEN = -1e4  # addends at or below this hide a key
 _TOLERANCE = 1e-3  # of the largest element: float32 against float64, through a softmax
 Mask = NDArray[np.bool_]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class _Reader:
         self.operands = Operands(self.index)
 
     @staticmethod
-    def guarded(node: NodeProto, misses: list[NearMiss], step, *args):  # noqa: ANN001
+    def guarded(node: NodeProto, misses: list[NearMiss], step: Callable[..., _T], *args: object) -> _T | None:
         """The step's result, or None and a near miss."""
         try:
             return step(*args)
@@ -287,7 +290,7 @@ class _Reader:
         arranged = arranged.reshape(query.heads, cuboids.count, cuboids.volume, -1).transpose(1, 2, 0, 3)
         return None, self._at(result, arranged.reshape(-1, channels), cuboids, shape)
 
-    def _biased(self, tensor: str):  # noqa: ANN202
+    def _biased(self, tensor: str) -> Linear:
         """The linear map with the bias that follows, if one does."""
         readers = self.index.consumers[tensor]
         if len(readers) == 1 and readers[0].op_type == "Add":

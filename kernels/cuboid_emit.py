@@ -243,11 +243,11 @@ class Emitter:
             **self._view("out", self._slot("p", tile), rows, self.volume, self.keys, 2), out_type=DType.INT16,
             out_zp=0, act_min=0, act_max=_LOGITS[1],
         )  # fmt: skip
-        self._shared()
+        self._shared(box, tile)
         self.b.publish(p)
         self.b.release(s)
 
-    def _shared(self) -> None:
+    def _shared(self, box: Box, tile: Tile) -> None:
         """What else the vector unit does with the logits of a tile."""
 
     def _attend(self, box: Box, tile: Tile) -> None:

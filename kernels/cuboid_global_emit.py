@@ -205,12 +205,7 @@ class GlobalEmitter(Emitter):
             return None
         return self.sections["global_hidden"] + 4 * self._mask(box) * self.volume
 
-    def _softmax(self, box: Box, tile: Tile) -> None:
-        self._pending = (box, tile)
-        super()._softmax(box, tile)
-
-    def _shared(self) -> None:
-        box, tile = self._pending
+    def _shared(self, box: Box, tile: Tile) -> None:
         logits = _Rows(Value(self.slots["sg"].address), box.cuboids_per_tile * self.keys, self._leaf_pitch)
         self._shares(logits, self._slot("pg", tile), self._leaf_pitch)
         self._log_sum(logits, Value(self.at["logs"]) + tile.place * LOGIT_BYTES, self.fan * LOGIT_BYTES)
