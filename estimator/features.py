@@ -13,7 +13,8 @@ from ..kernels.cuboid import cuboid_work
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.element_types import elements, input_bytes, input_type, output_bytes, output_type
 from ..kernels.kernel import held_bytes
-from ..kernels.ops import Conv2d, Pool2d, Window
+from ..kernels.matmul import product_work
+from ..kernels.ops import Conv2d, MatMul, Pool2d, Window
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Kind, Memory, Subgraph
 from ..kernels.traits import vector_op_work
@@ -119,6 +120,8 @@ def _operator_work(subgraph: Subgraph, number: int, spec: EngineSpec) -> Work:
             spec, rows, cols, channels, op.input[2], w.kernel_h, w.kernel_w,
             depthwise=op.depthwise, residual=residual, stride=(w.stride_h, w.stride_w), elements=elements(op),
         )  # fmt: skip
+    if isinstance(op, MatMul):
+        return product_work(op, spec, rows)
     if isinstance(op, CuboidAttention):
         return cuboid_work(op, spec)
     return vector_op_work(op, spec, op.output)

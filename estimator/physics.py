@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..kernels.bounds import compute_bound, loaded_bytes, memory_bound
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.cuboid_tiles import boxes
-from ..kernels.element_types import input_type, output_type
+from ..kernels.element_types import input_type, output_type, second_type
 from ..kernels.kernel import Buffer, Role, Tiling, held_bytes
 from ..kernels.ops import Conv2d
 from ..kernels.pipeline import is_resident_conv, resident_conv
@@ -86,9 +86,9 @@ def _transfer_cycles(subgraph: Subgraph, buffer: Buffer, tiling: Tiling, spec: E
     first, last = subgraph.ops[0], subgraph.ops[-1]
     memory = {"second": subgraph.second, "output": subgraph.output}.get(buffer.name, subgraph.input)
     whole = len(subgraph.ops) > 1 or (buffer.name == "input" and isinstance(first, Conv2d) and not first.depthwise)
-    of_output = buffer.name in ("second", "output")
-    height, width, channels = last.output if of_output else first.input
-    element = output_type(last).bytes if buffer.name == "output" else input_type(first).bytes
+    shape = {"second": subgraph.second_shape, "output": last.output}.get(buffer.name, first.input)
+    kind = {"second": second_type(last), "output": output_type(last)}.get(buffer.name, input_type(first))
+    (height, width, channels), element = shape, kind.bytes
     cut = channels if whole else min(channels, tiling.channels)
     if memory is Memory.HOST and channels > 1:
         run = width * element if height > 1 else size

@@ -16,7 +16,7 @@ from ..common.errors import UnsupportedError
 from ..kernels.cuboid_geometry import Triple
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import MAX_GROUP, Mul, Norm, Reduce, Reduction, Resize, Scale, Softmax, Table
-from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
+from ..kernels.ops import Add, Conv2d, MatMul, Op, Pool2d, Requantise, Shape, Window
 from ..kernels.search import candidates
 from ..kernels.subgraph import Kind, Memory, Subgraph
 from ..targets.spec import EngineSpec
@@ -55,7 +55,7 @@ def _subgraph(rng: np.random.Generator, kind: Kind, *, stores: bool) -> Subgraph
     target = _OUTSIDE[int(rng.integers(2))] if stores else Memory.SRAM
     if kind is Kind.CUBOID_ATTENTION:  # its maps are always outside, and it stores
         source, target = (_OUTSIDE[int(rng.integers(2))] for _ in range(2))
-    second = Memory.SRAM if kind in (Kind.ADD, Kind.MUL) else None
+    second = Memory.SRAM if kind in (Kind.ADD, Kind.MUL, Kind.MATMUL) else None
     if ops[0].input == ops[-1].output and isinstance(ops[-1], Conv2d) and rng.random() < 0.5:
         second = source
     return Subgraph(ops, source, target, second)
@@ -127,6 +127,14 @@ def _table(rng: np.random.Generator) -> tuple[Op, ...]:
     return (Table(_map(rng)),)
 
 
+def _matmul(rng: np.random.Generator) -> tuple[Op, ...]:
+    """Matrices of attention: a few heads, up to some hundred tokens."""
+    groups, rows, columns, depth = (_log_uniform(rng, 1, most) for most in (16, 256, 256, 128))
+    transposed = bool(rng.random() < 0.5)
+    other = (groups, columns, depth) if transposed else (groups, depth, columns)
+    return (MatMul((groups, rows, depth), other, transposed),)
+
+
 def _mul(rng: np.random.Generator) -> tuple[Op, ...]:
     return (Mul(_map(rng), gate=bool(rng.random() < 0.5)),)
 
@@ -179,6 +187,7 @@ _OPERATORS: dict[Kind, Callable[[np.random.Generator], tuple[Op, ...]]] = {
     Kind.REQUANTISE: _requantise,
     Kind.TABLE: _table,
     Kind.MUL: _mul,
+    Kind.MATMUL: _matmul,
     Kind.SOFTMAX: _softmax,
     Kind.NORM: _norm,
     Kind.REDUCE: _reduce,

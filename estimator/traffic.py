@@ -8,7 +8,7 @@ from math import prod
 
 from ..common.errors import UnsupportedError
 from ..kernels.chain import stages
-from ..kernels.element_types import input_type, output_bytes
+from ..kernels.element_types import input_bytes, input_type, output_bytes, second_type
 from ..kernels.function_ops import Resize
 from ..kernels.kernel import Tiling, held_bytes, input_rows, weight_bytes
 from ..kernels.ops import Op, Pool2d, Window
@@ -35,7 +35,7 @@ def traffic(subgraph: Subgraph, tiling: Tiling) -> Traffic:
     written = output_bytes(subgraph.ops[-1])
     read = _READS[subgraph.kind](subgraph, tiling)
     if subgraph.second not in (None, Memory.SRAM):
-        read += prod(subgraph.second_shape) * input_type(subgraph.ops[-1]).bytes
+        read += prod(subgraph.second_shape) * second_type(subgraph.ops[-1]).bytes
     return Traffic(read, 0 if subgraph.output is Memory.SRAM else written)
 
 
@@ -100,6 +100,11 @@ def _windows(op: Op, tiling: Tiling, row_tiles: int) -> int:
     return sum(_inside(start, count, height) for start in starts)
 
 
+def _matmul_reads(subgraph: Subgraph, tiling: Tiling) -> int:
+    """The first operand; the second is counted as every second operand is."""
+    return 0 if subgraph.input is Memory.SRAM else input_bytes(subgraph.ops[0])
+
+
 def _inside(start: int, count: int, limit: int) -> int:
     """How many of `count` rows from `start` on lie inside of the map."""
     return max(0, min(start + count, limit) - max(start, 0))
@@ -112,5 +117,6 @@ _READS: dict[Kind, Callable[[Subgraph, Tiling], int]] = {
     Kind.FUSED_BOTTLENECK: _chain_reads,
     Kind.INVERTED_BOTTLENECK: _chain_reads,
     Kind.CUBOID_ATTENTION: _cuboid_reads,
+    Kind.MATMUL: _matmul_reads,
     **dict.fromkeys(VECTOR_KINDS, _vector_reads),
 }

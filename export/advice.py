@@ -35,6 +35,8 @@ def advise(step: PlannedStep, report: SubgraphReport, spec: EngineSpec) -> str:
 
 
 def _array(step: PlannedStep, spec: EngineSpec) -> str:
+    if not step.subgraph.convs:
+        return "products of activations fill the array: fewer or smaller matrices"
     conv = max(step.subgraph.convs, key=lambda op: _cycles(op, spec))
     if conv.depthwise and spec.input_lanes > spec.depthwise_taps:
         used = f"{spec.depthwise_taps} of {spec.input_lanes} input lanes"

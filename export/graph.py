@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..common.errors import ModelError, UnsupportedError
 from ..kernels.cuboid_integer import IntegerAttention
-from ..kernels.element_types import input_name, output_name
+from ..kernels.element_types import operand_names, output_name
 from ..kernels.movement_ops import Movement
 from ..kernels.ops import Op, Shape
 from ..targets.program import PORT_TYPES
@@ -163,7 +163,8 @@ class Graph:
 
     def _check_types(self, node: Node) -> None:
         """Operators and the tensors between them agree on element types."""
-        expected = [(name, input_name(node.op)) for name in node.inputs] + [(node.output, output_name(node.op))]
+        names = operand_names(node.op, len(node.inputs))
+        expected = [*zip(node.inputs, names, strict=True), (node.output, output_name(node.op))]
         for name, dtype in expected:
             if self.tensors[name].dtype != dtype:
                 raise ModelError(

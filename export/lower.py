@@ -16,11 +16,12 @@ from ..kernels.element_types import (
     output_bytes,
     output_name,
     output_type,
+    second_type,
 )
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
 from ..kernels.kernel import Operands, Rescale, Role, StageParams, TensorRef, held_bytes
-from ..kernels.ops import Add, Conv2d, Op, Pool2d, Shape
-from ..kernels.rescale import add_operands, rescale_operands
+from ..kernels.ops import Add, Conv2d, MatMul, Op, Pool2d, Shape
+from ..kernels.rescale import add_operands, conv_operands, rescale_operands
 from ..kernels.search import Candidate, kernels
 from ..kernels.subgraph import Memory, Subgraph
 from ..targets.elements import float_bits
@@ -61,7 +62,7 @@ def compile_subgraph(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, *,
     operands = Operands(
         input=_blank_ref(subgraph.input, dram, first.input, input_type(first)),
         output=_blank_ref(subgraph.output, dram, last.output, output_type(last)),
-        second=_blank_ref(subgraph.second, dram, subgraph.second_shape, input_type(last)) if subgraph.second else None,
+        second=_blank_ref(subgraph.second, dram, subgraph.second_shape, second_type(last)) if subgraph.second else None,
         stages=_blank_stages(subgraph),
         records=records,
         extra=TensorRef(Memory.DRAM, dram, subgraph.second_shape) if subgraph.second else None,
@@ -91,7 +92,8 @@ def _blank_stages(subgraph: Subgraph) -> tuple[StageParams, ...]:
 
 
 def _blank_stage(op: Op) -> StageParams:
-    return StageParams(clamp=clamp_fields(full_range(output_name(op)), output_type(op)))
+    clamp = clamp_fields(full_range(output_name(op)), output_type(op))
+    return StageParams(clamp=clamp, rescale=conv_operands(0.5, output_name(op)))
 
 
 def _emit_lead(builder: Builder, cycles: int) -> None:
@@ -247,6 +249,8 @@ def _stage(graph: Graph, node: Node, group: Group) -> StageParams:
     if isinstance(node.op, Table | Norm):  # their constants hold the scale
         return StageParams(out.zero_point, clamp)
     real = _units(computing(node), scales) / out.scale
+    if isinstance(node.op, MatMul) and output_name(node.op) != "bf16":
+        return StageParams(out.zero_point, clamp, rescale=conv_operands(real, output_name(node.op)))
     floats = DType.BF16 in (input_type(node.op), output_type(node.op))
     return StageParams(out.zero_point, clamp, rescale=(float_bits(real), 2) if floats else rescale_operands(real))
 
@@ -254,7 +258,7 @@ def _stage(graph: Graph, node: Node, group: Group) -> StageParams:
 def _units(op: Op, scales: Sequence[float]) -> float:
     """What one unit of the value before the output stage is worth."""
     match op:
-        case Mul():
+        case Mul() | MatMul():
             return scales[0] * scales[1]
         case Softmax():
             return 2.0**-15

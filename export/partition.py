@@ -20,14 +20,14 @@ from ..kernels.chain import stages
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Mul
 from ..kernels.movement_ops import Movement
-from ..kernels.ops import Add, Conv2d, Op
+from ..kernels.ops import Add, Conv2d, MatMul, Op
 from ..kernels.search import Candidate, candidates
 from ..kernels.subgraph import Memory, Subgraph
 from ..kernels.traits import is_elementwise
 from ..targets.spec import EngineSpec
 from .graph import Graph, Node
 
-_PAIRED = Add | Mul | CuboidAttention  # may have a second operand
+_PAIRED = Add | Mul | MatMul | CuboidAttention  # may have a second operand
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +276,7 @@ def in_place_operand(
     if where[group.output] is not Memory.SRAM or not group.plain:
         return None
     first = group.ops[0]
-    names = [group.second] if group.second else []
+    names = [group.second] if group.second and not isinstance(first, MatMul) else []
     if not isinstance(first, Conv2d) and is_elementwise(first):
         names = [group.input] if isinstance(first, Mul) and first.gate else list(group.reads)
     for name in names:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ConfigError, UnknownNameError, UnsupportedError
-from ..kernels.element_types import PRECISIONS, TYPED, full_range
-from ..kernels.ops import Conv2d, Requantise
+from ..kernels.element_types import PRECISIONS, TYPED, full_range, operand_names
+from ..kernels.movement_ops import Movement
+from ..kernels.ops import Conv2d, Op, Requantise
 from ..targets.elements import rounded_to_bf16
 from .graph import Clamp, ConvConstants, Graph, Node, Quantisation, Tensor
 
@@ -100,14 +101,11 @@ class _Assignment:
         return replace(self.source, nodes=tuple(self.nodes), tensors=self.tensors, constants=self.constants)
 
     def _assign(self, node: Node, dtype: str) -> None:
-        inputs = tuple(self._as(name, dtype) for name in node.inputs)
+        op = _typed(node.op, dtype)
+        names = operand_names(op, len(node.inputs))
+        inputs = tuple(self._as(name, kind) for name, kind in zip(node.inputs, names, strict=True))
         output = self._add(node.output, dtype)
         self.made[node.output] = dtype
-        op = node.op
-        if isinstance(op, Requantise):
-            op = replace(op, dtype=dtype, source_dtype=dtype)
-        elif isinstance(op, TYPED):
-            op = replace(op, dtype=dtype)
         clamp = _clamp(node.clamp, self.source.tensors[node.output], self.tensors[output])
         self.nodes.append(replace(node, op=op, inputs=inputs, output=output, clamp=clamp))
         if node.name in self.source.constants:
@@ -147,6 +145,12 @@ class _Assignment:
             weights = constants.weights * constants.scales[:, None, None, None]
         kept = rounded_to_bf16(np.ascontiguousarray(weights, np.float32))
         return ConvConstants(kept, (constants.bias * units).astype(np.float32), np.ones(len(kept)))
+
+
+def _typed(op: Op | Movement, dtype: str) -> Op | Movement:
+    if isinstance(op, Requantise):
+        return replace(op, dtype=dtype, source_dtype=dtype)
+    return replace(op, dtype=dtype) if isinstance(op, TYPED) else op
 
 
 def _variant(name: str, dtype: str, tensor: Tensor) -> str:

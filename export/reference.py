@@ -15,7 +15,7 @@ from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.element_types import input_name, output_name
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
 from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
-from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
+from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map, Stage
 from ..kernels.rescale import add_operands, conv_operands, rescale_operands
 from ..kernels.tables import Exponentials, norm_epsilon, norm_records
@@ -116,6 +116,12 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             a, b, total = add_rescale(graph, node)
             stage = Stage(*total, zero_out, node.clamp, dtype)
             return reference.add(inputs[0], inputs[1], (zeros[0], zeros[1]), (a, b), stage)
+        case MatMul():
+            pair = conv_operands(
+                _scale(graph, node.inputs[0]) * _scale(graph, node.inputs[1]) / _scale(graph, node.output), dtype
+            )
+            stage = Stage(*pair, zero_out, node.clamp, dtype)
+            return reference.matmul(inputs[0], inputs[1], (zeros[0], zeros[1]), stage, transposed=op.transposed)
         case Requantise():
             stage = Stage(*node_rescale(graph, node), zero_out, node.clamp, dtype)
             return reference.requantise(inputs[0], zeros[0], stage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..common.errors import UnsupportedError
 from ..kernels import reference_bf16
-from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
+from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map
 from .graph import ConvConstants, Graph, Node
 
@@ -22,6 +22,8 @@ def run_bf16(graph: Graph, node: Node, inputs: list[Map], constants: ConvConstan
             return pool(x, op.window, op.output[:2], node.clamp)
         case Add():
             return reference_bf16.add(x, inputs[1], node.clamp)
+        case MatMul():
+            return reference_bf16.matmul(x, inputs[1], node.clamp, transposed=op.transposed)
         case Requantise():
             return _convert(graph, node, x)
     raise UnsupportedError(f"{type(op).__name__} has no meaning in bf16", where=f"node {node.name!r}")

@@ -7,10 +7,10 @@ from math import prod
 from ..targets.spec import EngineSpec
 from .cuboid import cuboid_vector_cycles
 from .cuboid_op import CuboidAttention
-from .element_types import elements, input_type, output_bytes, output_type
+from .element_types import elements, input_type, output_bytes, output_type, second_type
 from .function_ops import Resize
 from .kernel import held_bytes
-from .ops import Add, Conv2d, Pool2d
+from .ops import Add, Conv2d, MatMul, Pool2d
 from .subgraph import Memory, Subgraph
 from .traits import touched, vector_reads
 
@@ -21,6 +21,8 @@ def array_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     first = subgraph.ops[0]
     if isinstance(first, CuboidAttention):
         return first.int8_macs / peak + first.int8x16_macs / (spec.parallelism * spec.int8x16_rate)
+    if isinstance(first, MatMul):
+        return first.macs / (spec.parallelism * elements(first).rate(spec))
     depthwise_peak = spec.output_lanes * spec.positions * spec.depthwise_taps
     return sum(
         conv.macs / ((depthwise_peak if conv.depthwise else spec.parallelism) * elements(conv).rate(spec))
@@ -33,7 +35,7 @@ def vector_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     op = subgraph.ops[0]
     if isinstance(op, CuboidAttention):
         return cuboid_vector_cycles(op, spec)
-    if subgraph.convs:
+    if subgraph.convs or isinstance(op, MatMul):
         return 0.0
     outputs = sum(prod(op.output) for op in subgraph.ops)
     passes = 1.0 if isinstance(op, Pool2d | Add) else vector_reads(op, spec)
@@ -42,8 +44,12 @@ def vector_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
 
 def compute_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     """Cycles of the busiest of array, output stage and vector unit."""
-    outputs = sum(prod(op.output) for op in subgraph.ops) if subgraph.convs else 0
+    outputs = sum(prod(op.output) for op in subgraph.ops) if _uses_array(subgraph) else 0
     return max(array_bound(subgraph, spec), vector_bound(subgraph, spec), outputs / spec.output_elements_per_cycle)
+
+
+def _uses_array(subgraph: Subgraph) -> bool:
+    return bool(subgraph.convs) or isinstance(subgraph.ops[0], MatMul)
 
 
 def input_bytes(subgraph: Subgraph) -> int:
@@ -71,7 +77,7 @@ def loaded_bytes(subgraph: Subgraph) -> int:
 
 def second_bytes(subgraph: Subgraph) -> int:
     """Size of the second operand."""
-    return prod(subgraph.second_shape) * input_type(subgraph.ops[-1]).bytes
+    return prod(subgraph.second_shape) * second_type(subgraph.ops[-1]).bytes
 
 
 def stored_bytes(subgraph: Subgraph) -> int:

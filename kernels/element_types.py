@@ -13,11 +13,11 @@ from ..targets.elements import float_bits
 from ..targets.isa import DType
 from ..targets.program import PORT_TYPES
 from .movement_ops import Movement
-from .ops import Add, Conv2d, Op, Pool2d, Requantise
+from .ops import Add, Conv2d, MatMul, Op, Pool2d, Requantise
 
 PRECISIONS = {"int8": "int8", "int8x16": "int16", "bf16": "bf16"}
 """Element type of the activations by the name of the precision that a user chooses."""
-TYPED = (Conv2d, Pool2d, Add, Requantise)
+TYPED = (Conv2d, MatMul, Pool2d, Add, Requantise)
 
 
 def output_name(op: Op | Movement) -> str:
@@ -28,6 +28,17 @@ def output_name(op: Op | Movement) -> str:
 def input_name(op: Op | Movement) -> str:
     """Element type of the operands, as tensors name it."""
     return op.source_dtype if isinstance(op, Requantise) else output_name(op)
+
+
+def operand_names(op: Op | Movement, count: int) -> tuple[str, ...]:
+    """Element types of `count` operands: all alike, save that a product of int16 maps takes its second in int8."""
+    first = input_name(op)
+    return (first, "int8") if isinstance(op, MatMul) and first == "int16" else (first,) * count
+
+
+def second_type(op: Op | Movement) -> DType:
+    """Element type of the second operand."""
+    return PORT_TYPES[operand_names(op, 2)[1]]
 
 
 def input_type(op: Op | Movement) -> DType:
@@ -45,7 +56,7 @@ def weight_type(op: Op | Movement) -> DType:
 
 def elements(op: Op) -> Elements:
     """Element types for the cost of an operator."""
-    second = weight_type(op) if isinstance(op, Conv2d) else input_type(op)
+    second = weight_type(op) if isinstance(op, Conv2d) else second_type(op)
     return Elements(input_type(op), second, output_type(op))
 
 

@@ -116,7 +116,37 @@ class Requantise:
         return 0
 
 
-Op: TypeAlias = Conv2d | Pool2d | Add | Requantise | Table | Mul | Softmax | Norm | Reduce | Resize | CuboidAttention
+@dataclass(frozen=True, slots=True)
+class MatMul:
+    """Product of two activations, matrix by matrix: (groups, m, k) by (groups, k, n), or (groups, n, k) `transposed`.
+
+    A map holds a matrix in each of its rows: (height, width, channels) = (groups, rows, columns). Beside int16 maps the
+    second operand is int8.
+    """
+
+    input: Shape
+    other: Shape
+    transposed: bool = False
+    dtype: str = "int8"
+
+    def __post_init__(self) -> None:
+        groups, _, depth = self.input
+        inner = self.other[2] if self.transposed else self.other[1]
+        if self.other[0] != groups or inner != depth or min(*self.input, *self.other) < 1:
+            raise UnsupportedError(f"matrices {self.input} and {self.other} cannot be multiplied")
+
+    @property
+    def output(self) -> Shape:
+        return (*self.input[:2], self.other[1] if self.transposed else self.other[2])
+
+    @property
+    def macs(self) -> int:
+        return prod(self.output) * self.input[2]
+
+
+Op: TypeAlias = (
+    Conv2d | MatMul | Pool2d | Add | Requantise | Table | Mul | Softmax | Norm | Reduce | Resize | CuboidAttention
+)
 
 
 def _check_window(op: Conv2d | Pool2d) -> None:

@@ -106,6 +106,19 @@ def add(
     return finish(left + right, stage)
 
 
+def matmul(a: Map, b: Map, zero_points: tuple[int, int], stage: Stage, *, transposed: bool) -> Map:
+    """(batch, groups, m, k) by (batch, groups, k, n), or by (batch, groups, n, k) where `transposed`.
+
+    Raises `ProgramFault` when an accumulator leaves int32, or 48 bits for an int16 `a`.
+    """
+    left, right = (x.astype(np.int64) - zero for x, zero in zip((a, b), zero_points, strict=True))
+    total = np.einsum("bgmk,bgnk->bgmn" if transposed else "bgmk,bgkn->bgmn", left, right)
+    largest = INT32_MAX if a.dtype == np.int8 else INT48_MAX
+    if np.abs(total).max() > largest:
+        raise ProgramFault(f"accumulator {int(np.abs(total).max())} leaves int{(largest + 1).bit_length()}")
+    return finish(total, stage)
+
+
 def requantise(x: Map, zero_point: int, stage: Stage) -> Map:
     return finish(x.astype(np.int64) - zero_point, stage)
 

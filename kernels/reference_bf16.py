@@ -57,6 +57,17 @@ def conv2d(
         return finish(total + bias.astype(np.float32), clamp)
 
 
+def matmul(a: Real, b: Real, clamp: Clamp, *, transposed: bool) -> Real:
+    """(batch, groups, m, k) by (batch, groups, k, n), or by (batch, groups, n, k) where `transposed`; k ascending."""
+    columns = b if transposed else b.transpose(0, 1, 3, 2)
+    total: Real = np.zeros((*a.shape[:3], columns.shape[2]), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k in range(a.shape[3]):
+            products: Real = np.multiply(a[..., k, None], columns[:, :, None, :, k])
+            total = np.add(total, products)
+        return finish(total, clamp)
+
+
 def average_pool(x: Real, window: Window, output: tuple[int, int], clamp: Clamp) -> Real:
     """Sum of each column of the window from the top, these from the left, times the float32 nearest to 1 / taps."""
     padded = _padded(x, window, output, 0.0)

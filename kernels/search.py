@@ -18,6 +18,7 @@ def _register() -> None:
     from .chain import ChainKernel
     from .conv import ConvKernel
     from .cuboid import CuboidKernel
+    from .matmul import MatMulKernel
     from .vector import VectorKernel
 
     conv, chain, vector = ConvKernel(), ChainKernel(), VectorKernel()
@@ -25,6 +26,7 @@ def _register() -> None:
         kernels.add(kind, conv)
     for kind in (Kind.FUSED_BOTTLENECK, Kind.INVERTED_BOTTLENECK):
         kernels.add(kind, chain)
+    kernels.add(Kind.MATMUL, MatMulKernel())
     kernels.add(Kind.CUBOID_ATTENTION, CuboidKernel())
     for kind in VECTOR_KINDS:
         kernels.add(kind, vector)

@@ -11,7 +11,7 @@ from ..common.files import stable_hash
 from .cuboid_op import CuboidAttention
 from .element_types import input_name, output_name
 from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
-from .ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
+from .ops import Add, Conv2d, MatMul, Op, Pool2d, Requantise, Shape, Window
 
 
 class Memory(StrEnum):
@@ -35,6 +35,7 @@ class Kind(StrEnum):
     CONV2D = "conv2d"
     DEPTHWISE = "depthwise"
     LINEAR = "linear"
+    MATMUL = "matmul"
     FUSED_BOTTLENECK = "fused_bottleneck"
     INVERTED_BOTTLENECK = "inverted_bottleneck"
     ADD = "add"
@@ -81,14 +82,18 @@ class Subgraph:
             if first.depthwise:
                 return Kind.DEPTHWISE
             return Kind.LINEAR if first.input[:2] == first.output[:2] == (1, 1) else Kind.CONV2D
+        if isinstance(first, MatMul):
+            return Kind.MATMUL
         return Kind.CUBOID_ATTENTION if isinstance(first, CuboidAttention) else _VECTOR_KINDS[type(first)]
 
     @property
     def second_shape(self) -> Shape:
-        """Shape of the second operand: that of the result, or (1, 1, C) of a gate."""
+        """Shape of the second operand: that of the result, (1, 1, C) of a gate, or a product's own."""
         last = self.ops[-1]
         if isinstance(last, CuboidAttention):
             return (1, last.global_vectors, last.channels)
+        if isinstance(last, MatMul):
+            return last.other
         return (1, 1, last.output[2]) if isinstance(last, Mul) and last.gate else last.output
 
     @property
@@ -118,7 +123,7 @@ _VECTOR_KINDS: dict[type, Kind] = {
     Softmax: Kind.SOFTMAX, Norm: Kind.NORM, Reduce: Kind.REDUCE, Resize: Kind.RESIZE,
 }  # fmt: skip
 VECTOR_KINDS = tuple(_VECTOR_KINDS.values())
-_OPS: dict[str, type[Op]] = {kind.__name__: kind for kind in (Conv2d, CuboidAttention, *_VECTOR_KINDS)}
+_OPS: dict[str, type[Op]] = {kind.__name__: kind for kind in (Conv2d, MatMul, CuboidAttention, *_VECTOR_KINDS)}
 
 
 def subgraph_from_dict(value: dict[str, Any]) -> Subgraph:
@@ -136,7 +141,7 @@ def _op(value: dict[str, Any]) -> Op:
     name = value.pop("op")
     if name not in _OPS:
         raise ConfigError(f"unknown operator {name!r} in a subgraph", hint=f"known: {', '.join(_OPS)}")
-    for key in ("input", "output"):
+    for key in ("input", "other", "output"):
         if key in value:
             value[key] = tuple(value[key])
     if "window" in value:

@@ -1,5 +1,7 @@
 """The kernels in the tree sit the exam that any plug-in kernel sits."""
 
+from dataclasses import replace
+
 import pytest
 from kernel_conformance import KernelConformance
 
@@ -7,7 +9,7 @@ from lanefit.common.errors import UnsupportedError
 from lanefit.kernels.chain import stages
 from lanefit.kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Scale, Softmax, Table
 from lanefit.kernels.kernel import splits
-from lanefit.kernels.ops import Add, Conv2d, Pool2d, Requantise, Window
+from lanefit.kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise, Window
 from lanefit.kernels.search import candidates
 from lanefit.kernels.subgraph import Kind, Memory, Subgraph
 from lanefit.targets.spec import load_spec
@@ -27,6 +29,25 @@ class TestConvKernel(KernelConformance):
         Subgraph((Conv2d((14, 14, 24), (14, 14, 24), Window(1, 1)),), DRAM, DRAM, DRAM),
         Subgraph((DEPTHWISE,), DRAM, SRAM),
         Subgraph((Conv2d((1, 1, 200), (1, 1, 100), Window(1, 1)),), SRAM, HOST),
+    )
+
+
+class TestMatMulKernel(KernelConformance):
+    subgraphs = (
+        Subgraph((MatMul((3, 40, 16), (3, 40, 16), transposed=True),), SRAM, SRAM, SRAM),
+        Subgraph((MatMul((4, 33, 40), (4, 40, 16)),), DRAM, HOST, DRAM),
+        Subgraph((MatMul((6, 20, 24), (6, 24, 20), dtype="int16"),), DRAM, SRAM, SRAM),
+        Subgraph((MatMul((6, 20, 24), (6, 20, 24), transposed=True, dtype="bf16"),), HOST, DRAM, SRAM),
+    )
+
+
+class TestWidePrecisions(KernelConformance):
+    subgraphs = (
+        Subgraph((Conv2d((14, 14, 16), (14, 14, 40), SAME3, dtype="int16"),), DRAM, SRAM, DRAM),
+        Subgraph((Conv2d((14, 14, 24), (14, 14, 24), SAME3, depthwise=True, dtype="bf16"),), HOST, DRAM),
+        Subgraph(tuple(replace(conv, dtype="bf16") for conv in (EXPAND, DEPTHWISE, PROJECT)), DRAM, SRAM, SRAM),
+        Subgraph((Add((10, 10, 24), "int16"),), DRAM, HOST, SRAM),
+        Subgraph((Requantise((10, 10, 24), "bf16", "int8"),), HOST, DRAM),
     )
 
 
@@ -65,7 +86,7 @@ class TestVectorFunctions(KernelConformance):
 
 
 def test_kinds_are_told_apart_by_shape_alone() -> None:
-    samples = (TestConvKernel, TestChainKernel, TestVectorKernel, TestVectorFunctions)
+    samples = (TestConvKernel, TestMatMulKernel, TestChainKernel, TestVectorKernel, TestVectorFunctions)
     kinds = [subgraph.kind for sample in samples for subgraph in sample.subgraphs]
     assert {*kinds, Kind.CUBOID_ATTENTION} == set(Kind)  # that one has a room of its own
 
