@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Softmax, Table
 from ..kernels.movement_ops import Movement, TransposedConv2d
-from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
+from ..kernels.ops import Add, Conv2d, MatMul, Op, Pool2d, Requantise, Shape, Window
 from ..targets.spec import EngineSpec
 from .graph import Constants, ConvConstants, Graph, Node, NormConstants, Quantisation, TableConstants, Tensor
 from .random_functions import FUNCTIONS, random_function
@@ -82,6 +82,8 @@ class GraphBuilder:
         match op:
             case Mul():
                 return scales[0] * scales[1] * 60
+            case MatMul():
+                return scales[0] * scales[1] * 70 * float(np.sqrt(op.input[2]))
             case Softmax():
                 return 1 / 256
             case Table():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..kernels.function_ops import Mul
-from ..kernels.ops import Add, Conv2d, Pool2d, Requantise, Shape, Window
+from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise, Shape, Window
 from .graph import Graph
 from .random_functions import FUNCTIONS, random_function
 from .random_graphs import GraphBuilder, random_window
@@ -93,6 +93,17 @@ def _requantise(build: GraphBuilder) -> str:
     return build.add_node(Requantise(build.tensors[source].shape), source)
 
 
+def _matmul(build: GraphBuilder) -> str:
+    """Scales as for the products of attention: most results lie in range."""
+    rng = build.rng
+    groups, rows, columns, depth = (int(rng.integers(1, most)) for most in (7, 30, 30, 40))
+    transposed = bool(rng.random() < 0.5)
+    a = _map(build, shape=(groups, rows, depth))
+    b = _map(build, "other", (groups, columns, depth) if transposed else (groups, depth, columns))
+    shapes = (build.tensors[a].shape, build.tensors[b].shape)
+    return build.add_node(MatMul(*shapes, transposed=transposed), a, b)
+
+
 def _function(kind: str) -> Draw:
     def draw(build: GraphBuilder) -> str:
         source = _map(build)
@@ -128,6 +139,7 @@ OPERATORS: dict[str, Draw] = {
     "average_pool": _average_pool,
     "add": _add,
     "requantise": _requantise,
+    "matmul": _matmul,
     **{kind: _function(kind) for kind in FUNCTIONS},
     **{kind: _movement(kind) for kind in MOVES},
 }

@@ -58,6 +58,12 @@ def add_rescale(graph: Graph, node: Node) -> tuple[tuple[int, int], tuple[int, i
     return add_operands(a, b, total, graph.tensors[node.output].dtype)
 
 
+def matmul_rescale(graph: Graph, node: Node) -> tuple[int, int]:
+    """Multiplier and shift of a product of two activations."""
+    a, b, product = (_scale(graph, name) for name in (*node.inputs, node.output))
+    return conv_operands(a * b / product, graph.tensors[node.output].dtype)
+
+
 def run_graph(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
     """Every output of `graph` for maps (batch, height, width, channels) by tensor name; bf16 ones are float32."""
     values: dict[str, Map] = {name: _checked(graph.tensors[name], inputs) for name in graph.inputs}
@@ -117,10 +123,7 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             stage = Stage(*total, zero_out, node.clamp, dtype)
             return reference.add(inputs[0], inputs[1], (zeros[0], zeros[1]), (a, b), stage)
         case MatMul():
-            pair = conv_operands(
-                _scale(graph, node.inputs[0]) * _scale(graph, node.inputs[1]) / _scale(graph, node.output), dtype
-            )
-            stage = Stage(*pair, zero_out, node.clamp, dtype)
+            stage = Stage(*matmul_rescale(graph, node), zero_out, node.clamp, dtype)
             return reference.matmul(inputs[0], inputs[1], (zeros[0], zeros[1]), stage, transposed=op.transposed)
         case Requantise():
             stage = Stage(*node_rescale(graph, node), zero_out, node.clamp, dtype)

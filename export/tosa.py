@@ -21,7 +21,7 @@ import numpy as np
 from ..common.errors import ToolchainError, UnsupportedError
 from ..kernels.function_ops import Mul, Reduce, Resize, Softmax, Table
 from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
-from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
+from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map
 from . import tosa_functions, tosa_movement, tosa_operators
 from .graph import Graph, Node
@@ -33,6 +33,7 @@ _OPERATORS: dict[type, Translate] = {
     Pool2d: tosa_operators.pool2d,
     Add: tosa_operators.add,
     Requantise: tosa_operators.requantise,
+    MatMul: tosa_operators.matmul,
     Table: tosa_functions.table,
     Mul: tosa_functions.mul,
     Softmax: tosa_functions.softmax,

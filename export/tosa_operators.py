@@ -8,6 +8,7 @@
 | Pool2d, average | DEPTHWISE_CONV2D with weights of one, RESCALE that also divides, CLAMP |
 | Add | RESCALE of both, ADD in int32, RESCALE, CLAMP |
 | Requantise | RESCALE, CLAMP |
+| MatMul | RESHAPE to one axis of groups, TRANSPOSE where it is `transposed`, MATMUL, RESCALE, CLAMP, RESHAPE |
 
 int16 maps have accumulators of INT48 and their RESCALE is scale16; an average of them goes through INT32 unchanged.
 AVG_POOL2D is of no use: its divisor is a fixed reciprocal of its own and its output has the input's scale, so an
@@ -22,13 +23,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..kernels.ops import Add, Conv2d, Pool2d, Window
+from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Window
 from .graph import Clamp, Graph, Node
-from .reference import add_rescale, constants_of, conv_rescale, node_rescale
+from .reference import add_rescale, constants_of, conv_rescale, matmul_rescale, node_rescale
 from .tosa_writer import TosaWriter, Value
 
 _ACCUMULATORS = {"INT8": "INT32", "INT16": "INT48"}
 _STORED: dict[str, type[np.integer]] = {"INT8": np.int8, "INT16": np.int16}
+_UNIT = (2**30, 30)  # RESCALE by one
 _UNIT16 = (2**14, 14)  # RESCALE by one with scale16
 
 
@@ -80,6 +82,24 @@ def add(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Val
 
 def requantise(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
     return stage(w, graph, node, inputs[0], *node_rescale(graph, node), zero_in=zero_point(graph, node.inputs[0]))
+
+
+def matmul(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
+    """Beside int16 the second operand is widened to it: MATMUL wants both of one type."""
+    op, (a, b) = node.op, inputs
+    assert isinstance(op, MatMul)
+    zeros = [zero_point(graph, name) for name in node.inputs]
+    if b.dtype != a.dtype:
+        b, zeros[1] = rescale(w, b, *_UNIT, zero_in=zeros[1], dtype=a.dtype), 0
+    batch = a.shape[0]
+    a, b = (w.reshape(x, (batch * x.shape[1], *x.shape[2:])) for x in (a, b))
+    if op.transposed:
+        b = w.op("TRANSPOSE", [b], (b.shape[0], b.shape[2], b.shape[1]), b.dtype, [0, 2, 1])
+    dtype = _ACCUMULATORS[a.dtype]
+    operands = [a, b, *(w.constant([zero], a.dtype) for zero in zeros)]
+    product = w.op("MATMUL", operands, (*a.shape[:2], b.shape[2]), dtype)
+    result = stage(w, graph, node, product, *matmul_rescale(graph, node))
+    return w.reshape(result, (batch, *op.output))
 
 
 def stage(
