@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import ProgramFault
 from .ops import Window
 
 Real = NDArray[np.float32]
@@ -100,11 +99,10 @@ def dequantise(x: NDArray[np.integer], scale: float, zero_point: int, clamp: Cla
 
 
 def quantise(x: Real, scale: float, zero_point: int, clamp: Clamp, dtype: str) -> NDArray[np.integer]:
-    """Integers nearest to x × the float32 nearest to 1 / `scale`, ties to even; `ProgramFault` for NaN."""
+    """Integers nearest to x × the float32 nearest to 1 / `scale`, ties to even; NaN counts as 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.rint(x * np.float32(1 / scale)).astype(np.float64)
-    if np.isnan(steps).any():
-        raise ProgramFault("NaN has no integer value")
+    steps = np.where(np.isnan(steps), 0.0, steps)
     return np.clip(steps + zero_point, *clamp).astype(dtype)
 
 

@@ -40,7 +40,7 @@ with scale32 and single rounding: (v × multiplier + 2^(shift−1)) >> shift, 2 
 constants; a row before row0, a channel before chan0, more rows than `wrap`; two output elements in
 one byte; an output that overlaps its input, save for ADD, REQUANTISE, TABLE and MUL with elements of one size;
 statistics or shares over more than 2^16 elements; a maximum over padding alone; an accumulator beyond int32 (48 bits
-for INT16), a RESCALE result beyond int32, a multiplier below 1; NaN where an integer is wanted; a semaphore above 2^16;
+for INT16), a RESCALE result beyond int32, a multiplier below 1; a semaphore above 2^16;
 units that all wait. LOOP has no steps, an element type neither.
 """
 
@@ -186,7 +186,7 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 #             SUM: clamp(RESCALE(Σ (x − in_zp)) + out_zp); BF16: clamp(Σ x × multiplier), each column of the
 #             window summed from top to bottom, then these sums from left to right.
 # REQUANTISE  out = clamp(RESCALE(x − in_zp) + out_zp). Integers to BF16: clamp((x − in_zp) × multiplier);
-#             BF16 to integers: clamp(round to nearest even(x × multiplier) + out_zp); BF16 to BF16: clamp(x).
+#             BF16 to integers: clamp(round to nearest even(x × multiplier) + out_zp), NaN as 0; BF16 to BF16: clamp(x).
 # TABLE       out = clamp(table[x + 128]), 256 entries of the output's type at table_addr.
 # MUL         out = clamp(RESCALE((a − in_zp) × (b − b_zp)) + out_zp); pitches 0 of b broadcast it. BF16: clamp(a × b).
 # SOFTMAX     over the covered channels of each row and column: d = max − x, and with two tables of 256 int16 at

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..common.errors import ProgramFault
 from .elements import LIMITS, bits_float, rounded_to_bf16
 from .isa import DType
 
@@ -66,11 +65,14 @@ def to_float(values: NDArray[Any], zero_point: int, scale: float) -> NDArray[np.
 
 
 def to_integer(values: NDArray[np.float32], scale: float, f: Mapping[str, int]) -> NDArray[Any]:
-    """Nearest integers, ties to even, of float32 x × scale, plus zero point, clamped; `ProgramFault` for NaN."""
+    """Nearest integers, ties to even, of float32 x × scale, plus zero point, clamped; NaN counts as 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.rint(values * np.float32(scale))
-    if np.isnan(scaled).any():
-        raise ProgramFault("NaN has no integer value")
-    whole = np.clip(scaled, -_LARGEST_INTEGER, _LARGEST_INTEGER).astype(np.int64) + f["out_zp"]
+    whole = (
+        np.clip(
+            np.nan_to_num(scaled, nan=0.0, posinf=np.inf, neginf=-np.inf), -_LARGEST_INTEGER, _LARGEST_INTEGER
+        ).astype(np.int64)
+        + f["out_zp"]
+    )
     assert f["out_type"] in LIMITS
     return np.clip(whole, f["act_min"], f["act_max"]).astype(np.int8 if f["out_type"] == DType.INT8 else np.int16)
