@@ -23,6 +23,7 @@ from .random_functions import FUNCTIONS, random_function
 from .random_movement import move
 
 _FILLING = (1.0, 0.1, 8.0, 1e-3, 1e5)  # of the output scale: in range, saturated, narrow, all extremes, all zero
+_REACH = 6  # once before and once behind an operator, it leaves the largest sums below 2^31
 _FILLING_ODDS = (0.7, 0.12, 0.12, 0.03, 0.03)
 
 
@@ -34,6 +35,7 @@ class GraphBuilder:
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[str, Constants] = field(default_factory=dict)
+    unified: set[str] = field(default_factory=set)
 
     def tensor(self, name: str, shape: Shape, scale: float) -> str:
         host = (shape[2],) if shape[:2] == (1, 1) else (shape[2], *shape[:2])
@@ -44,12 +46,17 @@ class GraphBuilder:
         return name
 
     def unify(self, names: Sequence[str]) -> None:
-        """Gives maps the quantisation of the first one, save those of maxima and of the host."""
+        """Gives maps the quantisation of the first one, save those of maxima and of the host.
+
+        Each map once, and by a factor that no RESCALE before or behind it can overflow for.
+        """
         maxima = [n for n in self.nodes if isinstance(n.op, Pool2d) and n.op.maximum]
         fixed = {name for node in maxima for name in (*node.inputs, node.output)}
         for name in names:
-            if name not in fixed and any(node.output == name for node in self.nodes):
-                shared = self.tensors[names[0]].quantisation
+            shared = self.tensors[names[0]].quantisation
+            near = 1 / _REACH <= shared.scale / self.tensors[name].quantisation.scale <= _REACH
+            if near and name not in fixed | self.unified and any(node.output == name for node in self.nodes):
+                self.unified.add(name)
                 self.tensors[name] = replace(self.tensors[name], quantisation=shared)
 
     def add_node(self, op: Op | Movement, *inputs: str, keep_scale: bool = False) -> str:
