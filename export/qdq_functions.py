@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
+from onnx import TensorProto
 
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Softmax
 from .functions import norm_of
@@ -44,7 +45,10 @@ def softmax_steps(graph: Graph, node: Node) -> int:
 
 
 def norm(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
-    """InstanceNormalization of (n, instances, elements); then scale and offset, in the layout of the map."""
+    """Mean and variance of (n, instances, elements) in float64, then scale and offset, in the layout of the map.
+
+    In float32 the mean of a group of equal elements is off by so much that a small epsilon blows it up.
+    """
     op, constants = node.op, norm_of(graph, node)
     assert isinstance(op, Norm)
     height, width, channels = op.output
@@ -54,11 +58,8 @@ def norm(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
     instances = op.groups if op.over_map else height * width * op.groups
     x = w.op("Transpose", f"{node.name}.instances", [x], perm=order)
     x = w.reshape(x, f"{node.name}.rows", (0, instances, op.count))
-    ones = w.constant(f"{node.name}.ones", np.ones(instances), np.float32)
-    zeros = w.constant(f"{node.name}.zeros", np.zeros(instances), np.float32)
     unit = graph.tensors[node.inputs[0]].quantisation.scale ** 2
-    epsilon = max(constants.epsilon, _LEAST_VARIANCE * unit)
-    x = w.op("InstanceNormalization", node.name, [x, ones, zeros], epsilon=epsilon)
+    x = _standardised(w, node.name, x, max(constants.epsilon, _LEAST_VARIANCE * unit))
     x = w.reshape(x, f"{node.name}.places", (0, *(split[axis] for axis in order[1:])))
     x = w.op("Transpose", f"{node.name}.back", [x], perm=[order.index(axis) for axis in range(5)])
     x = w.reshape(
@@ -70,6 +71,18 @@ def norm(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
         for name, values in (("gamma", constants.gamma), ("beta", constants.beta))
     )
     return w.op("Add", f"{node.name}.shifted", [w.op("Mul", f"{node.name}.scaled", [x, gamma]), beta])
+
+
+def _standardised(w: QdqWriter, name: str, x: str, epsilon: float) -> str:
+    """(x − mean) / √(variance + epsilon) over the last axis of three."""
+    axes = w.constant(f"{name}.axes", [2], np.int64)
+    wide = w.op("Cast", f"{name}.wide", [x], to=TensorProto.DOUBLE)
+    mean = w.op("ReduceMean", f"{name}.mean", [wide, axes])
+    centred = w.op("Sub", f"{name}.centred", [wide, mean])
+    variance = w.op("ReduceMean", f"{name}.variance", [w.op("Mul", f"{name}.squares", [centred, centred]), axes])
+    raised = w.op("Add", f"{name}.raised", [variance, w.constant(f"{name}.epsilon", epsilon, np.float64)])
+    found = w.op("Div", name, [centred, w.op("Sqrt", f"{name}.deviation", [raised])])
+    return w.op("Cast", f"{name}.float", [found], to=TensorProto.FLOAT)
 
 
 def reduce(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
