@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from math import ceil
+from math import ceil, isfinite
 
 from ..common.errors import ProgramFault
 from .budget import UNLIMITED, RunBudget
@@ -265,7 +265,10 @@ class _Simulation:
 
     def _result(self) -> Timing:
         queues, spec = self._queues, self._spec
-        cycles = ceil(max(max(queue.clock, queue.done) for queue in queues))
+        end = max(max(queue.clock, queue.done) for queue in queues)
+        if not isfinite(end):
+            raise ProgramFault("the program takes more cycles than a number can hold", hint="check the engine's rates")
+        cycles = ceil(end)
         found = label_timings(self._program.marks, queues, cycles, spec.issue_cycles)
         return Timing(
             cycles=cycles,

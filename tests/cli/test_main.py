@@ -128,7 +128,7 @@ def test_options_after_the_command_go_over_those_before() -> None:
 def test_a_table_in_a_pipe_has_no_escape_codes_and_one_line_a_row(cli: Cli) -> None:
     out = cli("list", "ops").out
     assert "\x1b" not in out
-    assert sum("constant-weights" in line and "Conv" in line for line in out.splitlines()) == 1
+    assert sum("constant-weights" in line and "Conv " in line for line in out.splitlines()) == 1
 
 
 def test_no_color_is_honoured_where_colour_is_forced() -> None:

@@ -52,7 +52,11 @@ def test_sizes_equal_those_of_the_compiled_program(seed: int) -> None:
     found = decompose(replace(graph, constants={}), spec)
     assert found.sram_bytes == compiled.sram_bytes
     assert found.weight_bytes == compiled.weight_bytes
-    assert found.dram_bytes == compiled.dram_bytes == compiled.timing.dram_bytes
+    assert compiled.dram_bytes == compiled.timing.dram_bytes
+    if spec.weight_decoder:  # shapes do not say how many weights are zero
+        assert found.dram_bytes >= compiled.dram_bytes
+    else:
+        assert found.dram_bytes == compiled.dram_bytes
     assert found.macs == compiled.timing.macs == graph.macs
 
 

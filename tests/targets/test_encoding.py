@@ -97,7 +97,7 @@ def resealed(program_bytes: bytes, old: bytes, new: bytes) -> bytes:
         (b'"zero_point":0', b'"zero_punkt":0', "a port has the keys"),
         (b'[[0,0,"negate"]', b'[[9,0,"negate"]', "a mark is"),
         (b"\x10\x02\x00\x00", b"\x11\x02\x00\x00", "STORE cannot run on DMA_IN"),
-        (b"\x10\x02\x00\x00", b"\x12\x02\x00\x00", "unknown opcode 18"),
+        (b"\x10\x02\x00\x00", b"\x1f\x02\x00\x00", "unknown opcode 31"),
     ],
 )
 def test_forged_sections_are_named(old: bytes, new: bytes, message: str) -> None:
