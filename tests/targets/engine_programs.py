@@ -31,9 +31,9 @@ Fields: TypeAlias = dict[str, int]
 Shape: TypeAlias = tuple[int, int, int]
 Triple: TypeAlias = tuple[int, int, int]
 SPEC = EngineSpec(
-    name="tiny", clock_mhz=100, weight_decoder=True, input_lanes=4, output_lanes=4, sram_bytes=65536, sram_bytes_per_cycle=16,
+    name="tiny", clock_mhz=100, input_lanes=4, output_lanes=4, sram_bytes=65536, sram_bytes_per_cycle=16,
     dram_bytes_per_cycle=4, output_elements_per_cycle=2, vector_lanes=4, dram_latency_cycles=20,
-    dram_burst_bytes=16, issue_cycles=8, semaphores=16, accumulator_bytes=4096,
+    dram_burst_bytes=16, issue_cycles=8, weight_decoder=True, semaphores=16, accumulator_bytes=4096,
 )  # fmt: skip
 _NEUTRAL = {
     "act_min": -128, "act_max": 127, "conv_min": -128, "conv_max": 127, "kernel_h": 1, "kernel_w": 1, "stride_h": 1,
