@@ -128,8 +128,9 @@ def _depthwise(window: Window, runs: slice, records: Records, f: Mapping[str, in
                 source = lines[:, chosen, right * channels : (right + cols) * channels]
             else:
                 source = x[:, chosen, right : right + (cols - 1) * stride_w + 1 : stride_w]
-            np.multiply(source, row, out=product)
-            np.add(sums, product, out=sums)
+            with np.errstate(over="ignore", invalid="ignore"):  # infinities of bf16 operands are values
+                np.multiply(source, row, out=product)
+                np.add(sums, product, out=sums)
         result[block] = records.stage.apply(sums.reshape(len(x), rows, cols, channels), bound)
 
 

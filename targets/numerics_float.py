@@ -61,7 +61,8 @@ def ordered_product(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[n
 
 def to_float(values: NDArray[Any], zero_point: int, scale: float) -> NDArray[np.float32]:
     """(x − zero point) × scale in float32, for integers below 2^24."""
-    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
 def to_integer(values: NDArray[np.float32], scale: float, f: Mapping[str, int]) -> NDArray[Any]:

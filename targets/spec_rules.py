@@ -15,6 +15,7 @@ DATAFLOWS = ("weight-stationary", "block", "output-stationary")
 MAX_BLOCK_PLANE, MAX_BLOCK_DEPTHS, MAX_CHOICES = 4096, 64, 16
 LIST_WIDTHS = {"folds": 2, "micro_blocks": 3}  # fields that hold lists of so many integers
 _MEMORIES = ("dram", "sram")
+_LARGEST_RATE = 2**53  # cycles and bytes stay countable
 _MAY_BE_ZERO = frozenset(
     {
         "dram_latency_cycles",
@@ -50,6 +51,8 @@ def _numbers(spec: EngineSpec) -> Iterator[str]:
                 yield f"{f.name} must be finite and must not be negative, got {value}"
         elif not 0 < value < math.inf:
             yield f"{f.name} must be positive and finite, got {value}"
+        if _LARGEST_RATE < value < math.inf:
+            yield f"{f.name} {value} is above {_LARGEST_RATE}, beyond any engine"
     for name in LIST_WIDTHS:
         if len(getattr(spec, name)) > MAX_CHOICES:
             yield f"{name} lists {len(getattr(spec, name))} choices, at most {MAX_CHOICES} are tried"
@@ -101,6 +104,11 @@ def _blocks(spec: EngineSpec) -> Iterator[str]:
             f"exceeds {MAX_BLOCK_PLANE} positions or {MAX_BLOCK_DEPTHS} steps"
         )
     (high, wide, deep), step = spec.array_blocks[0], spec.block_c_step
+    if step > spec.block_c or spec.block_c % deep:
+        yield (
+            f"block_c {spec.block_c} must be a multiple of the {deep} channels of a micro-block, "
+            f"and at least block_c_step {step}"
+        )
     position = max(*(channels for channels, _ in spec.array_folds), 2 * max(deep, step))  # 2: int16
     fetched = -(-high * wide * 64 * position // spec.buffer_bank_bytes)  # 64: positions of a window of 8 x 8
     summed = -(-high * wide * max(deep, step) * 5 // spec.buffer_bank_bytes)  # 5: bytes of a wide sum

@@ -129,3 +129,15 @@ def test_parallelism_is_the_product_of_the_unrolled_dimensions(i: int, o: int, h
     assert spec.parallelism == i * o * h * w
     assert spec.weight_bytes_per_cycle == i * o / 4
     assert spec.channel_multiple == max(i, o)
+
+
+def test_a_block_holds_its_step_of_channels_and_whole_micro_blocks() -> None:
+    spec = load_spec("ethos-u55-128")
+    for change in ({"block_c": 8}, {"block_c": 20}):
+        with pytest.raises(SpecError, match="must be a multiple of the 8 channels"):
+            replace(spec, **change)
+
+
+def test_rates_beyond_counting_are_refused() -> None:
+    with pytest.raises(SpecError, match="softmax_passes 1e\\+308 is above"):
+        replace(load_spec("ne-64"), softmax_passes=1e308)
