@@ -1,0 +1,1 @@
+"""Models of devices that are only measured: boards, GPUs, this host."""
