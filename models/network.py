@@ -12,11 +12,13 @@ from torch.nn.utils import skip_init
 from ..common.errors import ModelError
 from .layers import INPUT, LayerKind, LayerSpec, MapShape
 
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"none": nn.Identity, "relu": nn.ReLU, "relu6": nn.ReLU6}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "none": nn.Identity, "relu": nn.ReLU, "relu6": nn.ReLU6, "sigmoid": nn.Sigmoid,
+}  # fmt: skip
 
 
 class ConvLayer(nn.Module):
-    """Convolution, batch normalisation, activation: one layer of the description, one operator after export."""
+    """Convolution, normalisation or bias, activation: one layer of the description."""
 
     def __init__(self, spec: LayerSpec, generator: torch.Generator) -> None:
         super().__init__()
@@ -24,10 +26,13 @@ class ConvLayer(nn.Module):
         groups = channels_in if spec.kind is LayerKind.DEPTHWISE else 1
         # skip_init: the usual constructor would draw from the global RNG
         window = (spec.kernel, spec.stride, spec.padding)
-        conv = skip_init(nn.Conv2d, channels_in, channels_out, *window, groups=groups, bias=False)
+        biased = spec.affine == "bias"
+        conv = skip_init(nn.Conv2d, channels_in, channels_out, *window, groups=groups, bias=biased)
         self.conv = cast(nn.Conv2d, conv)
         nn.init.kaiming_normal_(self.conv.weight, generator=generator)
-        self.norm = nn.BatchNorm2d(channels_out)
+        if biased:
+            nn.init.zeros_(cast(Tensor, self.conv.bias))
+        self.norm = nn.BatchNorm2d(channels_out) if spec.affine == "norm" else nn.Identity()
         self.activation = _ACTIVATIONS[spec.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,6 +42,30 @@ class ConvLayer(nn.Module):
 class AddLayer(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return a + b
+
+
+class MulLayer(nn.Module):
+    """A (N, C, H, W) map scaled by a (N, C, 1, 1) map."""
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        return x * gate
+
+
+class ZeroLayer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.0
+
+
+class NormLayer(nn.Module):
+    """Batch normalisation that follows no convolution, and its activation."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(spec.output_shape[0])
+        self.activation = _ACTIVATIONS[spec.activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(x))
 
 
 class LinearLayer(nn.Module):
@@ -89,7 +118,8 @@ def silence_residuals(network: LayerNetwork) -> None:
     """
     for layer in network.layers:
         branch = network.steps[layer.inputs[0]] if layer.kind is LayerKind.ADD and layer.inputs[0] != INPUT else None
-        if isinstance(branch, ConvLayer) and isinstance(branch.activation, nn.Identity):
+        linear = isinstance(branch, ConvLayer) and isinstance(branch.activation, nn.Identity)
+        if linear and isinstance(branch.norm, nn.BatchNorm2d):
             nn.init.zeros_(branch.norm.weight)
 
 
@@ -99,8 +129,18 @@ def _module(spec: LayerSpec, generator: torch.Generator) -> nn.Module:
             return ConvLayer(spec, generator)
         case LayerKind.ADD:
             return AddLayer()
+        case LayerKind.MUL:
+            return MulLayer()
         case LayerKind.GLOBAL_AVERAGE_POOL:
             return nn.AdaptiveAvgPool2d(1)
+        case LayerKind.AVERAGE_POOL:
+            return nn.AvgPool2d(spec.kernel, spec.stride, spec.padding, count_include_pad=False)
+        case LayerKind.BATCH_NORM:
+            return NormLayer(spec)
+        case LayerKind.ACTIVATION:
+            return _ACTIVATIONS[spec.activation]()
+        case LayerKind.ZERO:
+            return ZeroLayer()
         case LayerKind.LINEAR:
             return LinearLayer(spec, generator)
 
@@ -110,10 +150,10 @@ def _check_wiring(layers: tuple[LayerSpec, ...]) -> None:
         raise ModelError("a network needs at least one layer")
     shapes = {INPUT: layers[0].input_shape}
     for layer in layers:
-        for name in layer.inputs:
-            if shapes.get(name) != layer.input_shape:
+        for name, shape in zip(layer.inputs, layer.input_shapes, strict=True):
+            if shapes.get(name) != shape:
                 raise ModelError(
-                    f"reads {name!r} as {layer.input_shape}, which is {shapes.get(name, 'not there yet')}",
+                    f"reads {name!r} as {shape}, which is {shapes.get(name, 'not there yet')}",
                     where=f"layer {layer.name!r}",
                 )
         if layer.name in shapes:

@@ -6,7 +6,14 @@ from ..common.registry import Registry
 from .family import Family
 from .tasks import Task
 
-families: Registry[Family] = Registry("family", {"ibn-classifier": "lanefit.models.ibn_classifier:IBN_CLASSIFIER"})
+families: Registry[Family] = Registry(
+    "family",
+    {
+        "ibn-classifier": "lanefit.models.ibn_classifier:IBN_CLASSIFIER",
+        "mnasnet": "lanefit.models.mnasnet:MNASNET",
+        "nas-bench-201": "lanefit.models.nas_bench_201:NAS_BENCH_201",
+    },
+)
 
 tasks: Registry[Task] = Registry(
     "task",

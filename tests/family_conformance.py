@@ -116,7 +116,7 @@ class FamilyConformance:
             described = layers(family, architecture)
             shapes = {INPUT: family.input_shape(architecture, CHANNELS)}
             for layer in described:
-                assert all(shapes[name] == layer.input_shape for name in layer.inputs), layer
+                assert tuple(shapes[name] for name in layer.inputs) == layer.input_shapes, layer
                 shapes[layer.name] = layer.output_shape
             assert len(shapes) == len(described) + 1
             assert prod(described[-1].output_shape) == CLASSES

@@ -3,8 +3,8 @@ from __future__ import annotations
 from math import prod
 
 import pytest
-from operator_examples import MAP, convolutions
 from hypothesis import given
+from operator_examples import MAP, convolutions
 
 from lanefit.common.errors import ModelError
 from lanefit.estimator.opgraph.operator import Kind, Operator, Window, convolution_kind
