@@ -220,11 +220,16 @@ class _Planner:
         chosen: list[Candidate] = []
         for step, subgraph in enumerate(subgraphs):
             limit = (self.capacity - live[step]) * room
-            fitting = [c for c in self._choices(maps, step) if c.workspace_bytes <= limit]
-            if not fitting:
+            choice = self._choose(chooser, subgraph, maps.lags.get(step), limit)
+            if choice is None:
                 return None
-            chosen.append(chooser.choose(subgraph, fitting))
+            chosen.append(choice)
         return self._overlapped(maps, subgraphs, chosen, live)
+
+    def _choose(self, chooser: Chooser, subgraph: Subgraph, lag: Lag | None, limit: float) -> Candidate | None:
+        if lag is None:
+            return chooser.choose(subgraph, limit)
+        return chooser.accept(subgraph, lag.choice) if lag.choice.workspace_bytes <= limit else None
 
     def _overlapped(
         self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], live: Sequence[int]

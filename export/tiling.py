@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
 from ..kernels.kernel import Role
 from ..kernels.pipeline import is_resident_conv, resident_conv
-from ..kernels.search import Candidate
+from ..kernels.search import Candidate, candidates
 from ..kernels.subgraph import Subgraph
 from ..targets.spec import EngineSpec
 from ..targets.timing import simulate
@@ -17,6 +19,21 @@ from .lower import compile_subgraph
 _SHORTLIST = 3  # of the ranking by closed form, and of that with hidden loads
 _WORTH_TIMING = 1.15  # candidates whose closed form is further off than this are not timed
 _TIE = 1.01  # within one per cent the smaller workspace wins
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """A tiling worth choosing: cycles `alone`, and at `least` however early its weights load. `loading` is how long
+    its loads take beside the array: None as long as the step itself, 0 when there are none."""
+
+    choice: Candidate
+    alone: float
+    least: float
+    loading: float | None
+
+    def cycles(self, lead: float) -> float:
+        """Of the step when its weights may load from `lead` cycles before it on."""
+        return max(self.least, self.alone - lead)
 
 
 class Chooser:
@@ -30,23 +47,40 @@ class Chooser:
         self._spec = spec
         self._began = self._free = self._loaded = 0.0
 
-    def choose(self, subgraph: Subgraph, fitting: Sequence[Candidate]) -> Candidate:
-        """The one of `fitting` (ranked by closed form) with which the step ends first; near ties take less memory."""
-        lead = max(0.0, self._free - max(self._loaded, self._began))
-        timed = [(_step_cycles(subgraph, self._spec, c, lead), c) for c in _shortlist(fitting)]
-        best = min(cycles for cycles, _ in timed)
-        cycles, choice = min((t for t in timed if t[0] <= best * _TIE), key=lambda t: t[1].workspace_bytes)
-        self._advance(subgraph, choice, cycles, lead)
-        return choice
+    def choose(self, subgraph: Subgraph, limit_bytes: float) -> Candidate | None:
+        """Of the tilings whose workspace fits into `limit_bytes`, the one with which the step ends first; near ties
+        take less memory. None where none fits."""
+        limits = _workspaces(subgraph, self._spec)
+        rank = bisect_right(limits, limit_bytes)
+        return self._settle(_options(subgraph, self._spec, limits[rank - 1])) if rank else None
 
-    def _advance(self, subgraph: Subgraph, choice: Candidate, cycles: float, lead: float) -> None:
+    def accept(self, subgraph: Subgraph, choice: Candidate) -> Candidate:
+        """Takes `choice` as it is."""
+        return self._settle((_option(subgraph, self._spec, choice),))
+
+    def _settle(self, options: Sequence[_Option]) -> Candidate:
+        lead = max(0.0, self._free - max(self._loaded, self._began))
+        timed = [(option.cycles(lead), option) for option in options]
+        best = min(cycles for cycles, _ in timed)
+        cycles, option = min((t for t in timed if t[0] <= best * _TIE), key=lambda t: t[1].choice.workspace_bytes)
         self._began, self._free = self._free, self._free + cycles
-        roles = {buffer.role for buffer in choice.buffers}
-        if roles.isdisjoint((Role.WEIGHTS, Role.INCOMING)):
-            return
-        held = Role.INCOMING not in roles and is_resident_conv(subgraph, choice.tiling)
-        loading = resident_conv(subgraph, choice.tiling, self._spec).loaded if held else cycles + lead
-        self._loaded = max(self._loaded, self._began - lead + loading)
+        if option.loading != 0:
+            loading = cycles + lead if option.loading is None else option.loading
+            self._loaded = max(self._loaded, self._began - lead + loading)
+        return option.choice
+
+
+@lru_cache(maxsize=50_000)
+def _workspaces(subgraph: Subgraph, spec: EngineSpec) -> tuple[int, ...]:
+    """What the workspaces of its tilings take, ascending: between two of them the room makes no difference."""
+    return tuple(sorted({choice.workspace_bytes for choice in candidates(subgraph, spec)}))
+
+
+@lru_cache(maxsize=100_000)
+def _options(subgraph: Subgraph, spec: EngineSpec, limit_bytes: int) -> tuple[_Option, ...]:
+    """The best few of the tilings (ranked by closed form) that fit into `limit_bytes`."""
+    fitting = [choice for choice in candidates(subgraph, spec) if choice.workspace_bytes <= limit_bytes]
+    return tuple(_option(subgraph, spec, choice) for choice in _shortlist(fitting))
 
 
 def _shortlist(fitting: Sequence[Candidate]) -> list[Candidate]:
@@ -56,13 +90,17 @@ def _shortlist(fitting: Sequence[Candidate]) -> list[Candidate]:
     return [choice for choice in found if max(choice.estimate.compute, choice.estimate.dma) <= limit]
 
 
-def _step_cycles(subgraph: Subgraph, spec: EngineSpec, choice: Candidate, lead: float) -> float:
-    """Cycles of the step when its weights may load from `lead` cycles before it on."""
-    alone = isolated_cycles(subgraph, spec, choice)
-    if is_resident_conv(subgraph, choice.tiling):
-        return max(resident_conv(subgraph, choice.tiling, spec, ahead=True).ended, alone - lead)
-    weights = any(buffer.role is Role.WEIGHTS for buffer in choice.buffers)
-    return max(choice.estimate.compute, alone - lead) if weights else alone
+def _option(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) -> _Option:
+    alone, roles = isolated_cycles(subgraph, spec, choice), {buffer.role for buffer in choice.buffers}
+    resident = is_resident_conv(subgraph, choice.tiling)
+    if resident:
+        least = resident_conv(subgraph, choice.tiling, spec, ahead=True).ended
+    else:
+        least = choice.estimate.compute if Role.WEIGHTS in roles else alone
+    if roles.isdisjoint((Role.WEIGHTS, Role.INCOMING)):
+        return _Option(choice, alone, least, 0.0)
+    held = resident and Role.INCOMING not in roles
+    return _Option(choice, alone, least, resident_conv(subgraph, choice.tiling, spec).loaded if held else None)
 
 
 @lru_cache(maxsize=200_000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ..common.errors import UnsupportedError
@@ -42,10 +42,10 @@ class Candidate:
     tiling: Tiling
     estimate: Estimate
     buffers: tuple[Buffer, ...]
+    workspace_bytes: int = field(init=False, compare=False)
 
-    @property
-    def workspace_bytes(self) -> int:
-        return sum(buffer.size_bytes for buffer in self.buffers)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "workspace_bytes", sum(buffer.size_bytes for buffer in self.buffers))
 
     def __hash__(self) -> int:
         return hash(self.tiling)  # estimate and buffers follow from it; caches hash candidates often
