@@ -17,12 +17,12 @@ from ..targets.spec import EngineSpec
 from .builder import Builder
 from .cuboid_emit import LOGIT_BYTES, emit_cuboids
 from .cuboid_global_emit import part_sizes
-from .cuboid_op import CuboidAttention, fan_of
+from .cuboid_op import CuboidAttention
 from .cuboid_tiles import Box, boxes
 from .kernel import Buffer, Estimate, Operands, Role, Tiling, pipelined, splits
 from .subgraph import Memory, Subgraph
 
-_SYNC_CYCLES = 2  # WAIT and SIGNAL around an instruction
+_SYNC_CYCLES = 2  # WAIT and SIGNAL
 _INT16_LOGITS = Elements(out=DType.INT16)
 _INT16_SHARES = Elements(DType.INT16, DType.INT8, DType.INT8)
 _SOFTMAX = Elements(DType.INT16, DType.INT8, DType.INT16)
@@ -30,12 +30,27 @@ _SOFTMAX = Elements(DType.INT16, DType.INT8, DType.INT16)
 
 @dataclass(frozen=True, slots=True)
 class TileWork:
-    """Cycles of the units on one tile of a box, issue included; DMA by direction."""
+    """Cycles of the units on one tile of a box, issue included: of the array up to the logits and behind the softmax,
+    of the vector unit for both; DMA by direction."""
 
-    array: float
-    vector: float
+    score: float
+    attend: float
+    norm: float
+    softmax: float
     load: float
     store: float
+
+    @property
+    def steady(self) -> float:
+        """Cycles from tile to tile."""
+        return max(self.score + self.attend, self.norm + self.softmax)
+
+    @property
+    def ends(self) -> float:
+        """What the unit with more work waits for at both ends of a box."""
+        if self.score + self.attend < self.norm + self.softmax:
+            return self.score + self.attend
+        return self.norm + max(0.0, self.softmax - self.attend)
 
 
 class CuboidKernel:
@@ -70,7 +85,7 @@ class CuboidKernel:
             Buffer("input", Role.INCOMING, tokens * op.channels, depth),
             Buffer("y", Role.ROLLING, tokens * op.channels, depth),
             Buffer("qkv", Role.ROLLING, cuboids * op.keys * op.token_channels, depth),
-            Buffer("s", Role.ROLLING, logits),
+            Buffer("s", Role.ROLLING, logits, depth),
             Buffer("p", Role.ROLLING, logits, depth),
             Buffer("output", Role.OUTGOING, tokens * op.channels, depth),
         ]
@@ -80,7 +95,7 @@ class CuboidKernel:
             leaf = op.heads * op.global_vectors * cuboids * op.keys * LOGIT_BYTES
             parts = sum(-(-size // 64) * 64 for size in part_sizes(op).values())
             found += [
-                Buffer("sg", Role.ROLLING, leaf), Buffer("pg", Role.ROLLING, leaf, depth),
+                Buffer("sg", Role.ROLLING, leaf, depth), Buffer("pg", Role.ROLLING, leaf, depth),
                 Buffer("global", Role.ROLLING, parts), Buffer("chunk", Role.INCOMING, op.chunk_bytes),
                 Buffer("second", Role.INCOMING, op.global_vectors * op.channels),
             ]  # fmt: skip
@@ -91,15 +106,13 @@ class CuboidKernel:
         compute = moved = 0.0
         tiles = [(box, tile_work(op, box, subgraph, spec)) for box in tiles_of(op, tiling)]
         for box, work in tiles:  # the units start and end each box one after the other
-            steady, ends = max(work.array, work.vector), min(work.array, work.vector)
-            groups = box.tile_count // fan_of(box.tile_count) if op.global_vectors else 1
-            compute += box.tile_count * steady + groups * (ends + op.chunks * spec.issue_cycles)
+            compute += box.tile_count * work.steady + work.ends
             moved += box.tile_count * (work.load + work.store)
+        compute += op.chunks * spec.issue_cycles
         constants = dma_work(spec, 1, op.constant_bytes, 1).cycles + spec.issue_cycles
+        norm = dma_work(spec, 1, op.load("norm", "norm")[1], 1).cycles + spec.issue_cycles
         first, last = tiles[0][1], tiles[-1][1]
-        return pipelined(
-            spec, compute, constants + moved, first=constants + first.load, last=last.array, tail=last.store
-        )
+        return pipelined(spec, compute, constants + moved, first=norm + first.load, last=last.attend, tail=last.store)
 
     def emit(self, builder: Builder, subgraph: Subgraph, tiling: Tiling, operands: Operands) -> None:
         op = cuboid_op(subgraph)
@@ -128,51 +141,61 @@ def cuboid_vector_cycles(op: CuboidAttention, spec: EngineSpec) -> float:
 
 def cuboid_work(op: CuboidAttention, spec: EngineSpec) -> Work:
     """Work of each resource if every product were one instruction over all cuboids."""
-    parts = [*_array_works(op, op.cuboids.count, spec), *_vector_works(op, op.cuboids.count, spec)]
+    count = op.cuboids.count
+    parts = [w for works in (*_array_works(op, count, spec), *_vector_works(op, count, spec)) for w in works]
     return Work(*(sum(getattr(part, name) for part in parts) for name in ("array", "output", "vector", "sram")))
 
 
 def tile_work(op: CuboidAttention, box: Box, subgraph: Subgraph, spec: EngineSpec) -> TileWork:
     """What one tile of `box` costs each unit."""
     count = box.cuboids_per_tile
-    array, vector = _array_works(op, count, spec), _vector_works(op, count, spec)
+    score, attend = _array_works(op, count, spec)
+    norm, softmax = _vector_works(op, count, spec)
     fills = sum(len(run.padding) for run in box.runs)
+
+    def cycles(works: Sequence[Work]) -> float:
+        return sum(work.cycles + spec.issue_cycles for work in works) + 2 * _SYNC_CYCLES
+
     return TileWork(
-        sum(work.cycles + spec.issue_cycles for work in array) + _SYNC_CYCLES * len(array),
-        sum(work.cycles + spec.issue_cycles for work in vector) + fills * spec.issue_cycles + 2 * _SYNC_CYCLES,
+        cycles(score),
+        cycles(attend),
+        cycles(norm) + fills * spec.issue_cycles,
+        cycles(softmax),
         _move_cycles(op, box, subgraph.input, spec),
         _move_cycles(op, box, subgraph.output, spec),
     )
 
 
-def _array_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> list[Work]:
-    """Projection to queries, keys and values; queries × keys; shares × values; projection."""
+def _array_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> tuple[list[Work], list[Work]]:
+    """Projection to queries, keys and values, and queries × keys; shares × values, and projection."""
     volume, groups, keys, far = op.cuboids.volume, cuboids * op.heads, op.keys, op.global_vectors
-    dense = [op.token_channels, *([op.channels] if op.projected else [])]
-    found = [
-        conv_work(spec, cuboids, volume, outputs, op.channels, 1, 1, depthwise=False, residual=False)
-        for outputs in dense
-    ]
     depth, biased = op.head_channels, op.score_tables > 0
-    found.append(matmul_work(spec, groups, volume, keys, depth, bias=biased, elements=_INT16_LOGITS))
-    found.append(matmul_work(spec, groups, volume, depth, keys, bias=False, elements=_INT16_SHARES))
+
+    def dense(outputs: int) -> Work:
+        return conv_work(spec, cuboids, volume, outputs, op.channels, 1, 1, depthwise=False, residual=False)
+
+    score = [dense(op.token_channels)]
+    score.append(matmul_work(spec, groups, volume, keys, depth, bias=biased, elements=_INT16_LOGITS))
+    attend = [matmul_work(spec, groups, volume, depth, keys, bias=False, elements=_INT16_SHARES)]
+    if op.projected:
+        attend.append(dense(op.channels))
     if far:
         hides = op.hidden_tables > 0
-        found.append(matmul_work(spec, groups, far, volume, depth, bias=hides, elements=_INT16_LOGITS))
-        found.append(matmul_work(spec, op.heads, far, depth, cuboids * keys, bias=False, elements=_INT16_SHARES))
-    return found
+        score.append(matmul_work(spec, groups, far, volume, depth, bias=hides, elements=_INT16_LOGITS))
+        attend.append(matmul_work(spec, op.heads, far, depth, cuboids * keys, bias=False, elements=_INT16_SHARES))
+    return score, attend
 
 
-def _vector_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> list[Work]:
+def _vector_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> tuple[list[Work], list[Work]]:
+    """Normalisation; softmax of tokens and of global vectors."""
     volume, rows = op.cuboids.volume, op.heads * op.global_vectors
-    found = [
-        vector_work(spec, cuboids * volume * op.channels, passes(spec, Opcode.NORM)),
-        vector_work(spec, cuboids * op.heads * volume * op.keys, passes(spec, Opcode.SOFTMAX), _SOFTMAX),
-    ]
+    norm = [vector_work(spec, cuboids * volume * op.channels, passes(spec, Opcode.NORM))]
+    logits = cuboids * op.heads * volume * op.keys
+    softmax = [vector_work(spec, logits, passes(spec, Opcode.SOFTMAX), _SOFTMAX)]
     if rows:
-        found.append(vector_work(spec, rows * cuboids * op.keys, passes(spec, Opcode.SOFTMAX), _SOFTMAX))
-        found.append(vector_work(spec, rows, cuboids * op.keys * passes(spec, Opcode.LOGSUM), _SOFTMAX))
-    return found
+        logits = rows * (cuboids * op.keys + 1)  # a logarithm for each row
+        softmax.append(vector_work(spec, logits, passes(spec, Opcode.SOFTMAX_LOG), _SOFTMAX))
+    return norm, softmax
 
 
 def _move_cycles(op: CuboidAttention, box: Box, memory: Memory, spec: EngineSpec) -> float:

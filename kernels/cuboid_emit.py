@@ -2,54 +2,32 @@
 
 Units run at their own pace and meet at flows (counted slots). Per box of equal cuboids, with tiles 0 .. n − 1:
 
-    DMA_IN    load 0, load 1, ...
+    DMA_IN    constants of the normalisation, load 0, other constants, load 1, ...
     VECTOR    norm 0, (norm i + 1, softmax i)*, softmax n − 1
     ARRAY     project and score 0, (project and score i + 1, attend i)*, attend n − 1
     DMA_OUT   store 0, store 1, ...
 
-so that the array has the products of tile i + 1 to do while the softmax of tile i runs.
+so that the array has the products of tile i + 1 to do while the softmax of tile i runs. Constants arrive in the
+order in which the first tile needs them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import product
+from typing import TypeAlias
 
-from ..targets.isa import NO_LIMIT, DType, Opcode, SoftmaxMode, Unit
+from ..targets.isa import DType, Opcode, SoftmaxMode, Unit
 from .builder import Builder, Fence, Value
+from .cuboid_moves import Fields, Mover, Part, Slots, Tile, first_parts
 from .cuboid_op import CuboidAttention, score_table
-from .cuboid_tiles import Box, Piece
-from .kernel import Buffer, Operands, TensorRef
+from .cuboid_tiles import Box
+from .kernel import Buffer, Operands
 from .rescale import rescale_operands
 
 ONE = rescale_operands(1.0)
 LOGIT_BYTES = 2
 _LOGITS = (-(2**15), 2**15 - 1)
-_DMA_DIMENSIONS = 4
-Fields = dict[str, Value | int]
-_Dimension = tuple[int, int, int]  # count, DRAM stride, SRAM stride
-
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """`depth` places for tiles from `address` on; tile number n lies in place n mod depth."""
-
-    address: int
-    size: int
-    depth: int
-
-    def of(self, first: int, number: Value) -> Value:
-        """Address of tile `first` + `number`, which counts linearly in loops."""
-        if self.depth == 1:
-            return Value(self.address)
-        parity = first % 2
-        start = self.address + parity * self.size
-        if not number.terms:
-            return Value(self.address + (first + number.base) % 2 * self.size)
-        counts = [sum(c[level] * increment for c, increment, _ in number.terms) for level in range(4)]
-        a, b, c, d = counts
-        return Value(start, (((a, b, c, d), -self.size if parity else self.size, 2),))
+_Phase: TypeAlias = "Callable[[Tile], None]"
 
 
 def emit_cuboids(
@@ -68,34 +46,36 @@ def emit_cuboids(
     Emitter(builder, op, buffers, operands).emit(tiles)
 
 
-class Emitter:
+class Emitter(Mover):
     def __init__(self, builder: Builder, op: CuboidAttention, buffers: tuple[Buffer, ...], operands: Operands) -> None:
-        self.b, self.op, self.o = builder, op, operands
-        self.volume, self.keys = op.cuboids.volume, op.keys
-        self.slots = {b.name: Slots(operands.buffers[b.name], b.slot_bytes, b.depth) for b in buffers}
+        super().__init__(builder, op, {b.name: Slots(operands.buffers[b.name], b.slot_bytes, b.depth) for b in buffers})
+        self.o, self.keys = operands, op.keys
         self.buffers = {b.name: b for b in buffers}
         self.sections = {name: self.slots["constants"].address + offset for name, (offset, _) in op.sections().items()}
-        self.done = 0  # tiles of the boxes before
 
     def emit(self, tiles: list[Box]) -> None:
         self._begin()
-        self._load_constants()
+        self._await_memory("constants")
         flow = self.b.flow
         self.flows = {
             "input": flow(Unit.DMA_IN, Unit.VECTOR, 2),
             "y": flow(Unit.VECTOR, Unit.ARRAY, 2),
-            "s": flow(Unit.ARRAY, Unit.VECTOR, 1),
+            "s": flow(Unit.ARRAY, Unit.VECTOR, self.buffers["s"].depth),
             "p": flow(Unit.VECTOR, Unit.ARRAY, 2),
             "output": flow(Unit.ARRAY, Unit.DMA_OUT, 2),
         }
         self._await_memory("input")
-        self._open(tiles)
+        self.constants = {
+            unit: (flow(Unit.DMA_IN, unit, count), count) for unit, count in ((Unit.VECTOR, 2), (Unit.ARRAY, 5))
+        }
+        self._load_constants("norm", "norm", Unit.VECTOR)
         for box in tiles:
-            self._box(box)
+            self._box(box, tiles)
             self.done += box.tile_count
         self._close()
-        self.b.release(self.constants["vector"])
-        self.b.release(self.constants["array"])
+        for ring, count in self.constants.values():
+            for _ in range(count):
+                self.b.release(ring)
 
     # --- beginning -------------------------------------------------------------------------------
 
@@ -112,47 +92,83 @@ class Emitter:
         fence = self.o.fences.get(name, Fence())
         self.b.ring(self.slots[name].address, buffer.slot_bytes, buffer.depth, Unit.DMA_IN, Unit.VECTOR, fence)
 
-    def _load_constants(self) -> None:
-        self._await_memory("constants")
-        flows = {"vector": self.b.flow(Unit.DMA_IN, Unit.VECTOR, 1), "array": self.b.flow(Unit.DMA_IN, Unit.ARRAY, 1)}
-        for ring in flows.values():
-            self.b.acquire(ring)
-        self._transfer(
-            Opcode.LOAD, self.o.records[0], [(self.op.resident_bytes, 1, 1)], self.slots["constants"].address
-        )
-        for ring in flows.values():
-            self.b.publish(ring)
-            self.b.receive(ring)
-        self.constants = flows
+    def _load_constants(self, first: str, last: str, reader: Unit) -> None:
+        """Loads some sections; the unit that reads them waits for them here."""
+        self._load_part(*self.op.load(first, last), reader)
+
+    def _load_part(self, start: int, size: int, reader: Unit) -> None:
+        ring, _ = self.constants[reader]
+        self.b.acquire(ring)
+        if size:
+            source, target = self.o.records[0] + start, self.slots["constants"].address + start
+            self._transfer(Opcode.LOAD, source, [(size, 1, 1)], target)
+        self.b.publish(ring)
+        self.b.receive(ring)
 
     def _open(self, tiles: list[Box]) -> None:
-        """What precedes the first tile."""
+        """What precedes the logits of the first tile."""
 
     def _close(self) -> None:
         """What follows the last tile."""
 
     # --- one box -----------------------------------------------------------------------------------
 
-    def _box(self, box: Box) -> None:
-        self._moves(box, "input", Opcode.LOAD, self.o.input)
+    def _box(self, box: Box, tiles: list[Box]) -> None:
+        whole = Part((0, 0, 0), box.tiles, 0)
+        if self.done:
+            self._moves(box, whole, "input", Opcode.LOAD, self.o.input)
+        else:
+            self._begin_computing(box, tiles)
         self._compute(box)
-        self._moves(box, "output", Opcode.STORE, self.o.output)
+        self._moves(box, whole, "output", Opcode.STORE, self.o.output)
+
+    def _begin_computing(self, box: Box, tiles: list[Box]) -> None:
+        """Loads of the first box between those of the constants, in the order in which the first tiles need them."""
+        first, second, *others = first_parts(box.tiles)
+        self._moves(box, first, "input", Opcode.LOAD, self.o.input)
+        tile = Tile(0, Value())
+        self._norm(box, tile)
+        self._begin_projecting(box, tile)
+        self._moves(box, second, "input", Opcode.LOAD, self.o.input)
+        self._load_constants("scores", "global_hidden", Unit.ARRAY)
+        self._load_constants("exponential", "global_exponential", Unit.VECTOR)
+        self._open(tiles)
+        self._scored(box, tile)
+        self._load_constants("out", "out", Unit.ARRAY)
+        for part in others:
+            self._moves(box, part, "input", Opcode.LOAD, self.o.input)
+
+    def _begin_projecting(self, box: Box, tile: Tile) -> None:
+        """The first projection of the first tile while its weights arrive."""
+        self.b.receive(self.flows["y"])
+        (start, size), width = self.op.load("token", "token"), self.op.channels
+        for part in range(3):  # queries, keys, values
+            self._load_part(start + part * size // 3, size // 3, Unit.ARRAY)
+            self._project_token(box, tile, (part * width, width))
+        self.b.release(self.flows["y"])
 
     def _compute(self, box: Box) -> None:
-        self._staggered(box.tile_count, lambda n: self._norm(box, n), lambda n: self._softmax(box, n))
-        self._staggered(box.tile_count, lambda n: self._score(box, n), lambda n: self._attend(box, n))
+        """Everything between the loads and the stores of a box; of the very first tile, only what is left."""
+        self._first(box)
+        last = box.tile_count - 1
+        for early, late in self._phases(box):
+            if last:
+                with self.b.loop(last) as i:
+                    early(Tile(self.done + 1, i))
+                    late(Tile(self.done, i, i))
+            late(Tile(self.done + last, Value(), Value(last)))
 
-    def _staggered(
-        self, count: int, early: Callable[[Tile], None], late: Callable[[Tile], None], start: Value | None = None
-    ) -> None:
-        """early(0), then early(i + 1) and late(i) in turn, then late(count − 1), for tiles from `start` on."""
-        begin, last = start or Value(), count - 1
-        early(Tile(self.done, begin))
-        if last:
-            with self.b.loop(last) as i:
-                early(Tile(self.done + 1, begin + i))
-                late(Tile(self.done, begin + i, i))
-        late(Tile(self.done + last, begin, Value(last)))
+    def _first(self, box: Box) -> None:
+        if self.done:
+            self._norm(box, Tile(self.done, Value()))
+            self._score(box, Tile(self.done, Value()))
+
+    def _phases(self, box: Box) -> tuple[tuple[_Phase, _Phase], ...]:
+        """What the vector unit and the array do early and late for a tile."""
+        return (
+            (lambda n: self._norm(box, n), lambda n: self._softmax(box, n)),
+            (lambda n: self._score(box, n), lambda n: self._attend(box, n)),
+        )
 
     def _norm(self, box: Box, tile: Tile) -> None:
         x, y = self.flows["input"], self.flows["y"]
@@ -198,17 +214,24 @@ class Emitter:
 
     def _score(self, box: Box, tile: Tile) -> None:
         """[q | k | v] and the logits of a tile."""
-        y, s = self.flows["y"], self.flows["s"]
-        qkv = self._slot("qkv", tile)
-        self.b.receive(y)
-        self._project(box, self._slot("y", tile), self.o.stages[0].zero_point, "token", qkv, self.op.token_channels, 1)
-        self.b.release(y)
-        self.b.acquire(s)
-        self._logits(box, qkv, self._slot("s", tile))
-        self.b.publish(s)
+        self.b.receive(self.flows["y"])
+        self._project_token(box, tile, (0, self.op.token_channels))
+        self.b.release(self.flows["y"])
+        self._scored(box, tile)
 
-    def _logits(self, box: Box, qkv: Value, target: Value) -> None:
+    def _project_token(self, box: Box, tile: Tile, outputs: tuple[int, int]) -> None:
+        """`outputs` = (first, count) of [q | k | v]."""
+        target, zero_point = self._slot("qkv", tile), self.o.stages[0].zero_point
+        self._project(box, self._slot("y", tile), zero_point, "token", target, self.op.token_channels, 1, outputs)
+
+    def _scored(self, box: Box, tile: Tile) -> None:
+        self.b.acquire(self.flows["s"])
+        self._logits(box, tile)
+        self.b.publish(self.flows["s"])
+
+    def _logits(self, box: Box, tile: Tile) -> None:
         op, volume, wide = self.op, self.volume, self.op.token_channels
+        qkv, target = self._slot("qkv", tile), self._slot("s", tile)
         multiplier, shift = self.o.stages[2].rescale
         keys, row = self.keys, self.keys * LOGIT_BYTES
         table = self.sections["scores"] + 4 * self._mask(box) * op.heads * volume * keys
@@ -283,77 +306,30 @@ class Emitter:
         )  # fmt: skip
 
     def _project(
-        self, box: Box, source: Value, zero_point: int, section: str, target: Value, outputs: int, stage: int
+        self,
+        box: Box,
+        source: Value,
+        zero_point: int,
+        section: str,
+        target: Value,
+        width_out: int,
+        stage: int,
+        outputs: tuple[int, int] | None = None,
     ) -> None:
-        """A 1×1 convolution over the tokens of a tile."""
+        """A 1×1 convolution over the tokens of a tile, with `width_out` outputs or, of these, (first, count)."""
+        first, number = outputs or (0, width_out)
+        covered = {"chan_start": first, "chan_count": number, "chan_limit": first + number}
         count, width, params = box.cuboids_per_tile, self.op.channels, self.o.stages[stage]
         self.b.emit(
             Unit.ARRAY, Opcode.CONV, **self._view("in", source, count, self.volume, width),
             **self._size(count, self.volume, zero_point), kernel_h=1, kernel_w=1, stride_h=1, stride_w=1, pad_h=0,
             pad_w=0, mode=0, channels_in=width, weights_addr=self.sections[section], weights_chan0=0,
-            record_pitch=self.op.record_pitch, **self._range(count, self.volume, outputs),
-            **self._view("out", target, count, self.keys if section == "token" else self.volume, outputs),
+            record_pitch=self.op.record_pitch, **(self._range(count, self.volume, width_out) | covered),
+            **self._view("out", target, count, self.keys if section == "token" else self.volume, width_out),
             out_zp=params.zero_point, act_min=params.clamp[0], act_max=params.clamp[1],
         )  # fmt: skip
 
-    # --- DMA ---------------------------------------------------------------------------------------
-
-    def _moves(self, box: Box, name: str, opcode: Opcode, tensor: TensorRef) -> None:
-        """Gathers or scatters every tile of a box: one descriptor per piece of the three axes."""
-        flow = self.flows[name]
-        strides = _axis_strides(self.op, tensor)
-        t, h, w = box.tiles
-        with self.b.loop(t) as i, self.b.loop(h) as j, self.b.loop(w) as k:
-            tile = self._slot(name, Tile(self.done, i * (h * w) + j * w + k))
-            start = Value(tensor.address)
-            for number, stride, run, size in zip((i, j, k), strides, box.runs, box.tile, strict=True):
-                start = start + number * (size * run.step * stride)
-            (self.b.acquire if opcode is Opcode.LOAD else self.b.receive)(flow)
-            for pieces in product(*(run.pieces for run in box.runs)):
-                self._piece(opcode, box, pieces, start, tile, tensor)
-            (self.b.publish if opcode is Opcode.LOAD else self.b.release)(flow)
-        if opcode is Opcode.STORE:
-            self.b.stores()
-
-    def _piece(
-        self, opcode: Opcode, box: Box, pieces: tuple[Piece, ...], start: Value, tile: Value, tensor: TensorRef
-    ) -> None:
-        strides = _axis_strides(self.op, tensor)
-        inner = self.op.cuboids.cuboid
-        tokens = [inner[1] * inner[2], inner[2], 1]
-        blocks = [box.tile[1] * box.tile[2], box.tile[2], 1]
-        width = self.op.channels
-        dram, sram = start, tile
-        dimensions: list[_Dimension] = []
-        for axis, run in enumerate(box.runs):
-            dimensions.append((box.tile[axis], run.step * strides[axis], blocks[axis] * self.volume * width))
-        for axis, piece in enumerate(pieces):
-            dimensions.append((piece.count, piece.stride * strides[axis], tokens[axis] * width))
-            dram = dram + piece.source * strides[axis]
-            sram = sram + piece.inner * tokens[axis] * width
-        channel_stride = tensor.steps[1]
-        self._transfer(opcode, dram, [*dimensions, (width, channel_stride, 1)], sram)
-
-    def _transfer(self, opcode: Opcode, dram: Value | int, dimensions: list[_Dimension], sram: Value | int) -> None:
-        """A move of any number of dimensions: what exceeds a descriptor's four is unrolled."""
-        merged = _merged(dimensions)
-        outer, inner = merged[:-_DMA_DIMENSIONS], merged[-_DMA_DIMENSIONS:]
-        inner = [(1, 0, 0)] * (_DMA_DIMENSIONS - len(inner)) + inner
-        fields: Fields = {}
-        for d, (count, dram_stride, sram_stride) in enumerate(inner):
-            fields |= {f"count{d}": count, f"dram_stride{d}": dram_stride, f"sram_stride{d}": sram_stride}
-            if d < _DMA_DIMENSIONS - 1:
-                fields |= {f"origin{d}": 0, f"limit{d}": NO_LIMIT}
-        unit = Unit.DMA_IN if opcode is Opcode.LOAD else Unit.DMA_OUT
-        for index in product(*(range(count) for count, _, _ in outer)):
-            far = sum(i * stride for i, (_, stride, _) in zip(index, outer, strict=True))
-            near = sum(i * stride for i, (_, _, stride) in zip(index, outer, strict=True))
-            self.b.emit(unit, opcode, **fields, dram_addr=_plus(dram, far), sram_addr=_plus(sram, near))
-
     # --- fields --------------------------------------------------------------------------------------
-
-    def _slot(self, name: str, tile: Tile) -> Value:
-        return self.slots[name].of(tile.first, tile.number)
 
     @staticmethod
     def _view(prefix: str, address: Value, rows: int, cols: int, channels: int, size: int = 1) -> Fields:
@@ -373,35 +349,3 @@ class Emitter:
             "row_start": 0, "row_count": rows, "row_limit": rows, "col_count": cols,
             "chan_start": 0, "chan_count": channels, "chan_limit": channels,
         }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """Tile number `first` + `number` of the operator; `number` counts in loops, `place` within a staggered run."""
-
-    first: int
-    number: Value
-    place: Value = field(default_factory=Value)
-
-
-def _axis_strides(op: CuboidAttention, tensor: TensorRef) -> tuple[int, int, int]:
-    """Bytes in DRAM from token to token along T, H and W."""
-    row, _, col = tensor.steps
-    return op.size[1] * row, row, col
-
-
-def _merged(dimensions: list[_Dimension]) -> list[_Dimension]:
-    """The same moves with as few dimensions as possible, outermost first."""
-    found: list[_Dimension] = []
-    for count, dram, sram in dimensions:
-        if count == 1:
-            continue
-        if found and found[-1][1:] == (count * dram, count * sram):
-            found[-1] = (found[-1][0] * count, dram, sram)
-        else:
-            found.append((count, dram, sram))
-    return found or [(1, 1, 1)]
-
-
-def _plus(address: Value | int, offset: int) -> Value | int:
-    return address + offset

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ..targets.isa import DType, Opcode, SoftmaxMode, Unit
 from .builder import Value
-from .cuboid_emit import LOGIT_BYTES, ONE, Emitter, Fields, Tile
+from .cuboid_emit import LOGIT_BYTES, ONE, Emitter
+from .cuboid_moves import Fields, Tile
 from .cuboid_op import CuboidAttention, fan_of
 from .cuboid_tiles import Box
 
@@ -98,9 +99,13 @@ class GlobalEmitter(Emitter):
 
     def _hide_gaps(self) -> None:
         """Logits of a leaf have room for every key of its cuboids; those of global vectors take no part."""
+        slots, width = self.slots["sg"], self.op.global_vectors
+        for number in range(slots.depth):
+            self._hide(slots.address + number * slots.size + self.volume * LOGIT_BYTES, self.rows * self.most, width)
+
+    def _hide(self, start: int, rows: int, width: int) -> None:
         multiplier, shift = ONE
-        rows, width = self.rows * self.most, self.op.global_vectors
-        address = Value(self.slots["sg"].address + self.volume * LOGIT_BYTES)
+        address = Value(start)
         view = {"pitch_h": self.keys * LOGIT_BYTES, "pitch_w": width * LOGIT_BYTES, "row0": 0, "wrap": 0, "chan0": 0}
         views: Fields = {f"{side}_{name}": value for side in ("in", "out") for name, value in view.items()}
         self.b.emit(
@@ -164,8 +169,8 @@ class GlobalEmitter(Emitter):
         self.b.publish(own)
         self.b.receive(own)
         self.b.acquire(weights)
-        self._shares(logits, Value(self.at["weights"]), logits.pitch)
-        self._log_sum(logits, Value(self.at["group_logs"] + last * LOGIT_BYTES), self._group_pitch)
+        logs = Value(self.at["group_logs"] + last * LOGIT_BYTES)
+        self._shares(logits, Value(self.at["weights"]), (logs, self._group_pitch))
         self.b.publish(weights)
         self.b.release(own)
         self.b.receive(weights)
@@ -180,21 +185,37 @@ class GlobalEmitter(Emitter):
     # --- tiles ---------------------------------------------------------------------------------------
 
     def _compute(self, box: Box) -> None:
-        fan = fan_of(box.tile_count)
-        self.fan = fan
-        with self.b.loop(box.tile_count // fan) as group:
-            start = group * fan
-            self._staggered(fan, lambda n: self._norm(box, n), lambda n: self._softmax(box, n), start)
-            self._staggered(fan, lambda n: self._score(box, n), lambda n: self._attend(box, n), start)
-            logs = Value(self.at["group_logs"] + self.groups * LOGIT_BYTES) + group * LOGIT_BYTES
-            target = Value(self.at["group_parts"] + self.groups * self.vector) + group * self.vector
-            self._join(_Rows(Value(self.at["logs"]), fan, fan * LOGIT_BYTES), "parts", target, logs)
-        self.groups += box.tile_count // fan
+        """Group by group; a group begins before the one ahead of it is joined, so that no unit waits for the join."""
+        self.fan = fan_of(box.tile_count)
+        last = box.tile_count // self.fan - 1
+        self._first(box)
+        if last:
+            with self.b.loop(last) as group:
+                self._group(box, 0, group, more=True)
+        self._group(box, last, Value(), more=False)
+        self.groups += last + 1
 
-    def _logits(self, box: Box, qkv: Value, target: Value) -> None:
-        super()._logits(box, qkv, target)
-        logits = _Rows(Value(self.slots["sg"].address), box.cuboids_per_tile, self._leaf_pitch)
-        self._products(logits, qkv + self.op.channels, box.cuboids_per_tile, self.volume, self._hidden(box))
+    def _group(self, box: Box, first: int, group: Value, *, more: bool) -> None:
+        """The tiles of group `first` + `group` of a box, the beginning of the next where there are `more`, the join."""
+        done, start, last = self.done + first * self.fan, group * self.fan, self.fan - 1
+        for early, late in self._phases(box):
+            if last:
+                with self.b.loop(last) as i:
+                    early(Tile(done + 1, start + i))
+                    late(Tile(done, start + i, i))
+            if more:
+                early(Tile(done + self.fan, start))
+            late(Tile(done + last, start, Value(last)))
+        number = self.groups + first
+        logs = Value(self.at["group_logs"] + number * LOGIT_BYTES) + group * LOGIT_BYTES
+        target = Value(self.at["group_parts"] + number * self.vector) + group * self.vector
+        self._join(_Rows(Value(self.at["logs"]), self.fan, self.fan * LOGIT_BYTES), "parts", target, logs)
+
+    def _logits(self, box: Box, tile: Tile) -> None:
+        super()._logits(box, tile)
+        logits = _Rows(self._slot("sg", tile), box.cuboids_per_tile, self._leaf_pitch)
+        keys = self._slot("qkv", tile) + self.op.channels
+        self._products(logits, keys, box.cuboids_per_tile, self.volume, self._hidden(box))
 
     @property
     def _leaf_pitch(self) -> int:
@@ -206,9 +227,9 @@ class GlobalEmitter(Emitter):
         return self.sections["global_hidden"] + 4 * self._mask(box) * self.volume
 
     def _shared(self, box: Box, tile: Tile) -> None:
-        logits = _Rows(Value(self.slots["sg"].address), box.cuboids_per_tile * self.keys, self._leaf_pitch)
-        self._shares(logits, self._slot("pg", tile), self._leaf_pitch)
-        self._log_sum(logits, Value(self.at["logs"]) + tile.place * LOGIT_BYTES, self.fan * LOGIT_BYTES)
+        logits = _Rows(self._slot("sg", tile), box.cuboids_per_tile * self.keys, self._leaf_pitch)
+        logs = Value(self.at["logs"]) + tile.place * LOGIT_BYTES
+        self._shares(logits, self._slot("pg", tile), (logs, self.fan * LOGIT_BYTES))
 
     def _values(self, box: Box, tile: Tile, target: Value) -> None:
         super()._values(box, tile, target)
@@ -240,9 +261,7 @@ class GlobalEmitter(Emitter):
         """Weights parts by the softmax of their logarithms, and adds them."""
         op, flow, stage = self.op, self.flows["weights"], self.o.stages[10]
         self.b.acquire(flow)
-        self._shares(logs, Value(self.at["weights"]), logs.count * LOGIT_BYTES)
-        if log_target is not None:
-            self._log_sum(logs, log_target, self._group_pitch)
+        self._shares(logs, Value(self.at["weights"]), None if log_target is None else (log_target, self._group_pitch))
         self.b.publish(flow)
         self.b.receive(flow)
         pitch = logs.count * LOGIT_BYTES
@@ -293,24 +312,23 @@ class GlobalEmitter(Emitter):
             out_zp=0, act_min=-128, act_max=127,
         )  # fmt: skip
 
-    def _shares(self, logits: _Rows, target: Value, pitch: int) -> None:
+    def _shares(self, logits: _Rows, target: Value, logs: tuple[Value, int] | None) -> None:
+        """Shares with the pitch of the logits; their logarithms go to `logs` = (address, pitch)."""
         multiplier, shift = ONE
+        log_multiplier, log_shift = self.o.stages[8].rescale
+        extra: Fields = {}
+        if logs is not None:
+            extra = {
+                "log_addr": logs[0], "log_pitch_h": logs[1], "log_pitch_w": logs[1],
+                "log_multiplier": log_multiplier, "log_shift": log_shift,
+            }  # fmt: skip
         self.b.emit(
-            Unit.VECTOR, Opcode.SOFTMAX, **self._row_view("in", logits.address, logits.pitch),
+            Unit.VECTOR, Opcode.SOFTMAX_LOG if extra else Opcode.SOFTMAX,
+            **self._row_view("in", logits.address, logits.pitch),
             **self._size(self.rows, 1, 0), in_type=_INT16, mode=int(SoftmaxMode.MASKED),
-            table_addr=self.sections["global_exponential"], multiplier=multiplier, shift=shift,
-            **self._range(self.rows, 1, logits.count), **self._row_view("out", target, pitch), out_type=_INT16,
+            table_addr=self.sections["global_exponential"], multiplier=multiplier, shift=shift, **extra,
+            **self._range(self.rows, 1, logits.count), **self._row_view("out", target, logits.pitch), out_type=_INT16,
             out_zp=0, act_min=0, act_max=_LOGITS[1],
-        )  # fmt: skip
-
-    def _log_sum(self, logits: _Rows, target: Value, pitch: int) -> None:
-        multiplier, shift = self.o.stages[8].rescale
-        self.b.emit(
-            Unit.VECTOR, Opcode.LOGSUM, **self._row_view("in", logits.address, logits.pitch),
-            **self._size(self.rows, 1, 0), in_type=_INT16, channels_in=logits.count,
-            table_addr=self.sections["global_exponential"], multiplier=multiplier, shift=shift,
-            **self._range(self.rows, 1, 1), **self._row_view("out", target, pitch), out_type=_INT16,
-            out_zp=0, act_min=_LOGITS[0] + 1, act_max=_LOGITS[1],
         )  # fmt: skip
 
     @staticmethod

@@ -114,19 +114,18 @@ class CuboidAttention:
         return len(score_masks(self)) if self.biased or not self.cuboids.mask.all() else 0
 
     def sections(self) -> dict[str, tuple[int, int]]:
-        """Offset and bytes of each part of the constants, and "end" for the total."""
+        """Offset and bytes of each part of the constants in the order of their first use, and "end" for the total."""
         volume = self.cuboids.volume
         sizes = {
-            "token": self.record_pitch * self.token_channels,
             "norm": _NORM_RECORD_BYTES * self.channels,
-            "exponential": _EXPONENTIAL_BYTES,
+            "token": self.record_pitch * self.token_channels,
             "scores": 4 * self.score_tables * self.heads * volume * self.keys,
+            "global_hidden": 4 * self.hidden_tables * volume if self.global_vectors else 0,
+            "exponential": _EXPONENTIAL_BYTES,
+            "global_norm": _NORM_RECORD_BYTES * self.channels if self.global_vectors else 0,
+            "global_exponential": _EXPONENTIAL_BYTES if self.global_vectors else 0,
             "out": self.record_pitch * self.channels if self.projected else 0,
         }
-        if self.global_vectors:
-            sizes["global_norm"] = _NORM_RECORD_BYTES * self.channels
-            sizes["global_exponential"] = _EXPONENTIAL_BYTES
-            sizes["global_hidden"] = 4 * self.hidden_tables * volume
         found: dict[str, tuple[int, int]] = {}
         end = 0
         for name, size in sizes.items():
@@ -138,6 +137,12 @@ class CuboidAttention:
     def hidden_tables(self) -> int:
         """Tables of addends for the logits of global queries: one for each mask, where padding is ignored."""
         return len(score_masks(self)) if self.padding == "ignore" and self.cuboids.is_padded else 0
+
+    def load(self, first: str, last: str) -> tuple[int, int]:
+        """Offset and bytes of the constants from one section to another."""
+        found = self.sections()
+        start, (end, size) = found[first][0], found[last]
+        return start, end + size - start
 
     @property
     def resident_bytes(self) -> int:

@@ -159,10 +159,8 @@ def passes(spec: EngineSpec, opcode: Opcode) -> float:
     match opcode:
         case Opcode.TABLE:
             return spec.table_passes
-        case Opcode.SOFTMAX:
+        case Opcode.SOFTMAX | Opcode.SOFTMAX_LOG:
             return spec.softmax_passes
-        case Opcode.LOGSUM:  # what SOFTMAX does before it divides
-            return max(1.0, spec.softmax_passes - 1)
         case Opcode.NORM:
             return spec.norm_passes
         case Opcode.ADD if spec.add_elements_per_cycle:

@@ -171,7 +171,7 @@ def _vector_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[i
 
     def cost(spec: EngineSpec, v: Sequence[int], extents: tuple[int, ...]) -> Cost:
         rows, cols, channels = extents
-        outputs = rows * cols * channels
+        outputs = rows * cols * (channels + 1 if channels and opcode is Opcode.SOFTMAX_LOG else channels)
         per_output = reads(v) * passes(spec, opcode)
         work = vector_work(spec, outputs, per_output, elements(v))
         return Cost(work, work.cycles, vector_elements=ceil(outputs * per_output))
@@ -198,7 +198,7 @@ def _pool_cost(opcode: Opcode) -> Callable[[EngineSpec, Sequence[int], tuple[int
 
 def _reads(opcode: Opcode) -> Callable[[Sequence[int]], int]:
     """Elements read for each output, from the fields."""
-    if opcode in (Opcode.REDUCE, Opcode.LOGSUM):
+    if opcode is Opcode.REDUCE:
         (count,) = _positions(opcode, "channels_in")
         return lambda v: v[count]
     if opcode is Opcode.RESIZE:

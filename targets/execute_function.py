@@ -1,4 +1,4 @@
-"""TABLE, MUL, SOFTMAX, LOGSUM, NORM, REDUCE and RESIZE, for all runs at once."""
+"""TABLE, MUL, SOFTMAX, SOFTMAX_LOG, NORM, REDUCE and RESIZE, for all runs at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from ..common.errors import ProgramFault
 from .elements import LIMITS, bits_float
 from .execute_conv import blocks
-from .functions import SOFTMAX_BITS, Axis, bilinear, log2_fixed, normalise, powers, softmax
+from .functions import SOFTMAX_BITS, Axis, bilinear, log2_fixed, normalise, powers, shares
 from .functions_float import normalise_float, softmax_float
 from .isa import DType, NormMode, Opcode, PoolMode, ResizeMode, SoftmaxMode
 from .memory import Box, Memory
@@ -55,7 +55,7 @@ def execute_function(sram: Memory, opcode: Opcode, f: Fields) -> int:
 def _source(opcode: Opcode, f: Fields, out: Extent) -> Extent:
     """The part of the input that the output extent needs; `ProgramFault` where the map has no such part."""
     source = out
-    if opcode in (Opcode.REDUCE, Opcode.LOGSUM):
+    if opcode is Opcode.REDUCE:
         source = replace(out, chan=out.chan * f["channels_in"], channels=out.channels * f["channels_in"])
     if opcode is Opcode.RESIZE:
         (row, rows), (col, cols) = (_span(axis) for axis in _axes(f, out))
@@ -130,24 +130,36 @@ def _softmax(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
         raise ProgramFault("the tables of a SOFTMAX hold a negative power")
     least = LIMITS[DType(f["in_type"])][0]
     result = np.empty(x.shape, stage.storage)
+    logs = np.empty((*x.shape[:3], 1), np.int16) if "log_addr" in f else None
     for block in blocks(len(x), 4 * out.elements):
         logits = x[block].astype(np.int64)
-        shares = softmax(logits, logits == least if masks else None, coarse, fine)
-        result[block] = stage.apply(shares, 1 << SOFTMAX_BITS)
+        masked = logits == least if masks else np.zeros(logits.shape, np.bool_)
+        found = powers(logits, masked, coarse, fine)
+        total = found.sum(axis=-1, keepdims=True)
+        result[block] = stage.apply(shares(found, total), 1 << SOFTMAX_BITS)
+        if logs is not None:
+            largest = np.where(masked, least, logits).max(axis=-1, keepdims=True)
+            logs[block] = _logarithms(f, largest, total, least)
+    if logs is not None:
+        _write_logs(sram, f, out, logs)
     return result
 
 
-def _logsum(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
-    _check_group(f["channels_in"])
-    tables = _constants(sram, f["table_addr"], 2 * TABLE_ENTRIES, "<i2").astype(np.int64)
-    if tables.min() < 0:
-        raise ProgramFault("the tables of a LOGSUM hold a negative power")
-    logits = x.reshape(*x.shape[:3], out.channels, f["channels_in"]).astype(np.int64)
-    least = LIMITS[DType(f["in_type"])][0]
-    total = powers(logits, logits == least, tables[:TABLE_ENTRIES], tables[TABLE_ENTRIES:]).sum(axis=-1)
-    scaled = rescale(log2_fixed(np.maximum(total, 1)) - (SOFTMAX_BITS << SOFTMAX_BITS), f["multiplier"], f["shift"])
-    found = np.clip(logits.max(axis=-1) + scaled, f["act_min"], f["act_max"])
-    return np.where(total > 0, found, least).astype(np.int16)
+def _logarithms(f: Fields, largest: Result, total: Result, least: int) -> Result:
+    """Logarithms of sums of exponentials in units of the logits; the least value where the sum is 0."""
+    bits = log2_fixed(np.maximum(total, 1)) - (SOFTMAX_BITS << SOFTMAX_BITS)
+    found = largest + rescale(bits, f["log_multiplier"], f["log_shift"])
+    return np.where(total > 0, np.clip(found, least + 1, -least - 1), least)
+
+
+def _write_logs(sram: Memory, f: Fields, out: Extent, logs: Result) -> None:
+    """One logarithm for each row and column, apart from the logits and the shares."""
+    view = View(f["log_addr"], f["log_pitch_h"], f["log_pitch_w"], out.row, 0, 0, DType.INT16)
+    extent = replace(out, chan=0, channels=1)
+    check_target(sram, view, extent)
+    _check_apart(view, extent, View.of("in", f), out)
+    _check_apart(view, extent, View.of("out", f), out)
+    write_extent(sram, view, extent, logs)
 
 
 def _norm(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
@@ -259,12 +271,11 @@ _FUNCTIONS: dict[Opcode, Callable[[Memory, Fields, Extent, Result], Result]] = {
     Opcode.SOFTMAX: _softmax,
     Opcode.NORM: _norm,
     Opcode.REDUCE: _reduce,
-    Opcode.LOGSUM: _logsum,
+    Opcode.SOFTMAX_LOG: _softmax,
     Opcode.RESIZE: _resize,
 }
 _READS: dict[Opcode, Callable[[Fields], int]] = {
     Opcode.MUL: lambda _: 2,
     Opcode.REDUCE: lambda f: f["channels_in"],
-    Opcode.LOGSUM: lambda f: f["channels_in"],
     Opcode.RESIZE: lambda f: 4 if f["mode"] == ResizeMode.BILINEAR else 1,
 }

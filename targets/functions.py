@@ -19,12 +19,8 @@ _RADICAND_BITS = 62
 Integers = NDArray[np.int64]
 
 
-def softmax(logits: Integers, masked: NDArray[np.bool_] | None, coarse: Integers, fine: Integers) -> Integers:
-    """Shares with 15 fraction bits over the last axis; masked logits, and rows of nothing else, get 0."""
-    if masked is None:
-        masked = np.zeros(logits.shape, np.bool_)
-    found = powers(logits, masked, coarse, fine)
-    total = found.sum(axis=-1, keepdims=True)
+def shares(found: Integers, total: Integers) -> Integers:
+    """Exponentials as shares of their total with 15 fraction bits; a total of 0 gives 0."""
     return ((found << SOFTMAX_BITS) + (total >> 1)) // np.maximum(total, 1)
 
 

@@ -101,7 +101,7 @@ class Opcode(IntEnum):
     NORM = 54  # layer and group normalisation
     REDUCE = 55  # sum or maximum over channels
     RESIZE = 56
-    LOGSUM = 57  # logarithm of the sum of exponentials over channels
+    SOFTMAX_LOG = 58  # the same, and the logarithm of the sum of exponentials of each row
 
 
 class ConvMode(IntEnum):
@@ -152,6 +152,7 @@ _WINDOW = ("kernel_h", "kernel_w", "stride_h", "stride_w", "pad_h", "pad_w")
 _SECOND = ("b_addr", "b_pitch_h", "b_pitch_w", "b_row0", "b_wrap", "b_chan0", "b_zp", "b_type")
 _ADD = ("a_multiplier", "a_shift", "b_multiplier", "b_shift", "sum_multiplier", "sum_shift")
 _SCALES = ("scale_h_n", "scale_h_d", "offset_h", "scale_w_n", "scale_w_d", "offset_w")
+_LOG = ("log_addr", "log_pitch_h", "log_pitch_w", "log_multiplier", "log_shift")
 _MATMUL = (
     "in_addr", "in_pitch_g0", "in_pitch_g1", "in_pitch_m", "in_zp", "in_type",
     "b_addr", "b_pitch_g0", "b_pitch_g1", "b_pitch_n", "b_pitch_k", "b_zp", "b_type",
@@ -204,10 +205,11 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 #             and the first two words of a record (beta, gamma) hold float32.
 # REDUCE      over in[r, c, k × channels_in + i], i < channels_in. MAX as POOL; SUM:
 #             out = clamp(RESCALE(Σ (x − in_zp)) + out_zp).
-# LOGSUM      over in[r, c, k × channels_in + i], i < channels_in, logits as in SOFTMAX and masked like there: with
-#             m = max x and s = Σ e, out = clamp(m + RESCALE(⌊2^15 × log2 s⌋ − 15 × 2^15)), where the logarithm has its
-#             integer bits from the highest bit of s and 15 fraction bits by repeated squaring of 31-bit mantissas,
-#             each square cut to 30 fraction bits; the least value of the output's type where all are masked.
+# SOFTMAX_LOG as SOFTMAX, and for each row and column the logarithm of s, in units of the logits, as INT16 at log_addr +
+#             (r − row_start) × log_pitch_h + c × log_pitch_w: max x + RESCALE(⌊2^15 × log2 s⌋ − 15 × 2^15) with
+#             log_multiplier and log_shift, clamped to what is above the least value; that value where all are masked.
+#             log2 has its integer bits from the highest bit of s and 15 fraction bits by repeated squaring of 31-bit
+#             mantissas, each square cut to 30 fraction bits.
 # RESIZE      as TOSA 1.0 RESIZE: y = r × scale_h_d + offset_h, row y // scale_h_n, fraction y mod scale_h_n of
 #             scale_h_n, columns alike, rows and columns clamped to the map. NEAREST: the element (fraction × 2 >=
 #             scale_n takes the next one), clamped, and rescaled as by POOL when multiplier != 0. BILINEAR:
@@ -232,13 +234,13 @@ FIELDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.SOFTMAX: (*_IN, "mode", "table_addr", "multiplier", "shift", *_RANGE, *_OUT),
     Opcode.NORM: (*_IN, "mode", "group", "params_addr", "params_chan0", "eps_high", "eps_low", *_RANGE, *_OUT),
     Opcode.REDUCE: (*_IN, "mode", "channels_in", "multiplier", "shift", *_RANGE, *_OUT),
-    Opcode.LOGSUM: (*_IN, "channels_in", "table_addr", "multiplier", "shift", *_RANGE, *_OUT),
+    Opcode.SOFTMAX_LOG: (*_IN, "mode", "table_addr", "multiplier", "shift", *_LOG, *_RANGE, *_OUT),
     Opcode.RESIZE: (*_IN, "mode", *_SCALES, "multiplier", "shift", *_RANGE, *_OUT),
 }
 _VECTOR = frozenset(
     {
         Opcode.POOL, Opcode.ADD, Opcode.REQUANTISE, Opcode.TABLE, Opcode.MUL, Opcode.SOFTMAX, Opcode.NORM,
-        Opcode.REDUCE, Opcode.RESIZE, Opcode.LOGSUM,
+        Opcode.REDUCE, Opcode.RESIZE, Opcode.SOFTMAX_LOG,
     }
 )  # fmt: skip
 CONTROL = frozenset({Opcode.LOOP, Opcode.END, Opcode.WAIT, Opcode.SIGNAL})

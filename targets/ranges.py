@@ -37,8 +37,8 @@ _RANGES: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("scale_h_d", "scale_w_d"), (1, 16 * MAX_RESIZE)),
     **dict.fromkeys(("offset_h", "offset_w"), (-MAX_RESIZE, 16 * MAX_RESIZE)),
 }
-_SCALES = ("multiplier", "a_multiplier", "b_multiplier", "sum_multiplier")
-_SHIFTS = ("shift", "a_shift", "b_shift", "sum_shift")
+_SCALES = ("multiplier", "a_multiplier", "b_multiplier", "sum_multiplier", "log_multiplier")
+_SHIFTS = ("shift", "a_shift", "b_shift", "sum_shift", "log_shift")
 _INTEGER = (DType.INT8, DType.INT16)
 _CONVERTED = [*product(_INTEGER, _INTEGER), (DType.BF16, DType.BF16)]
 _SUMMED = [*product(_INTEGER, repeat=3), (DType.BF16,) * 3]
@@ -57,7 +57,7 @@ TYPES: dict[Opcode, frozenset[tuple[DType, ...]]] = {
     **dict.fromkeys((Opcode.SOFTMAX, Opcode.NORM), frozenset(_CONVERTED)),
     Opcode.MUL: frozenset(_SUMMED),
     Opcode.TABLE: frozenset(product((DType.INT8,), _INTEGER)),
-    Opcode.LOGSUM: frozenset({(DType.INT16, DType.INT16)}),
+    Opcode.SOFTMAX_LOG: frozenset({(DType.INT16, DType.INT16)}),
     **dict.fromkeys((Opcode.REDUCE, Opcode.RESIZE), frozenset({(DType.INT8, DType.INT8)})),
 }
 _MAY_KEEP_SCALE = {Opcode.POOL: PoolMode.MAX, Opcode.REDUCE: PoolMode.MAX, Opcode.RESIZE: ResizeMode.NEAREST}
