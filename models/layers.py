@@ -126,17 +126,29 @@ def window_output(shape: MapShape, kernel: int, stride: int, padding: int) -> tu
     return height, width
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class LayerBlock:
+    """Layers that many networks of a family share. A block equals only itself, so that what is derived of it
+    (operators, features) can be kept beside it without comparing layers."""
+
+    layers: tuple[LayerSpec, ...]
+    last: str
+    shape: MapShape
+    """Name and shape of what the next block reads."""
+
+
 class LayerBuilder:
     """Appends layers, each to the output of the one before, and keeps track of the shapes.
 
-    `rewind` moves back to an earlier layer, so that the next one branches off there.
+    `rewind` moves back to an earlier layer, so that the next one branches off there. `sources` are the names, all of
+    `input_shape`, that a block in the middle of a network may read.
     """
 
-    def __init__(self, input_shape: MapShape) -> None:
+    def __init__(self, input_shape: MapShape, sources: tuple[str, ...] = (INPUT,)) -> None:
         self.shape = input_shape
-        self.last = INPUT
+        self.last = sources[-1]
         self._layers: list[LayerSpec] = []
-        self._shapes: dict[str, MapShape] = {INPUT: input_shape}
+        self._shapes: dict[str, MapShape] = dict.fromkeys(sources, input_shape)
 
     def conv(
         self, name: str, channels: int, *, kernel: int = 1, stride: int = 1, activation: str = "none",
@@ -196,6 +208,9 @@ class LayerBuilder:
 
     def layers(self) -> tuple[LayerSpec, ...]:
         return tuple(self._layers)
+
+    def block(self) -> LayerBlock:
+        return LayerBlock(self.layers(), self.last, self.shape)
 
     def _window(
         self, name: str, kind: LayerKind, channels: int, kernel: int, stride: int, activation: str, affine: str

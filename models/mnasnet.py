@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from ..common.errors import ConfigError
 from .architecture import Architecture, Knob, KnobValue
 from .family import Family, missing_knob, unknown_knob
-from .layers import LayerBuilder, LayerSpec, MapShape
+from .layers import LayerBlock, LayerBuilder, LayerSpec, MapShape
 from .rules import OneOf, Rule, Whole, enforce
 
 FAMILY_NAME = "mnasnet"
@@ -72,13 +73,18 @@ class MnasNet(Family):
         return channels, resolution, resolution
 
     def layers(self, architecture: Architecture, *, input_channels: int, classes: int) -> tuple[LayerSpec, ...]:
-        net = LayerBuilder(self.input_shape(architecture, input_channels))
-        net.conv("stem", STEM_CHANNELS, kernel=3, stride=2, activation=ACTIVATION)
+        blocks = self.blocks(architecture, input_channels=input_channels, classes=classes)
+        return tuple(layer for block in blocks for layer in block.layers)
+
+    def blocks(self, architecture: Architecture, *, input_channels: int, classes: int) -> tuple[LayerBlock, ...]:
+        """One block for every inverted bottleneck, one for the stem and one for the head."""
+        found = [_stem(self.input_shape(architecture, input_channels))]
+        values = {name: int(value) for name, value in architecture.knobs}
         for stage in range(len(WIDTHS)):
-            _add_stage(net, {part: int(architecture.values[f"block{stage}_{part}"]) for part in _SPACE}, stage)
-        net.conv("head", HEAD_CHANNELS, activation=ACTIVATION)
-        net.classifier(classes)
-        return net.layers()
+            parts = tuple(values[f"block{stage}_{part}"] for part in ("e", "k", "se"))
+            for repeat in range(values[f"block{stage}_l"]):
+                found.append(_bottleneck(stage, repeat, found[-1].last, found[-1].shape, parts))
+        return (*found, _head(found[-1].last, found[-1].shape, classes))
 
 
 def parse_columns(row: Mapping[str, str], *, resolution: int = TABLE_RESOLUTION) -> Architecture:
@@ -111,18 +117,35 @@ def _cell(row: Mapping[str, str], column: str) -> int:
     return int(text)
 
 
-def _add_stage(net: LayerBuilder, parts: Mapping[str, int], stage: int) -> None:
-    for repeat in range(parts["l"]):
-        name, before, shape = f"block{stage}_{repeat}", net.last, net.shape
-        stride = STRIDES[stage] if repeat == 0 else 1
-        if parts["e"] != 1:
-            net.conv(f"{name}_expand", shape[0] * parts["e"], activation=ACTIVATION)
-        net.depthwise(f"{name}_depthwise", kernel=parts["k"], stride=stride, activation=ACTIVATION)
-        if parts["se"]:
-            net.squeeze_excite(f"{name}_se", shape[0] // 4)
-        net.conv(f"{name}_project", WIDTHS[stage])
-        if net.shape == shape and stride == 1:
-            net.add(f"{name}_add", before)
+@lru_cache
+def _stem(shape: MapShape) -> LayerBlock:
+    net = LayerBuilder(shape)
+    net.conv("stem", STEM_CHANNELS, kernel=3, stride=2, activation=ACTIVATION)
+    return net.block()
+
+
+@lru_cache(maxsize=16384)
+def _bottleneck(stage: int, repeat: int, before: str, shape: MapShape, parts: tuple[int, ...]) -> LayerBlock:
+    """Block `repeat` of a stage on the result `before`; `parts` are its e, k and se."""
+    (expansion, kernel, gated), name = parts, f"block{stage}_{repeat}"
+    net, stride = LayerBuilder(shape, (before,)), STRIDES[stage] if repeat == 0 else 1
+    if expansion != 1:
+        net.conv(f"{name}_expand", shape[0] * expansion, activation=ACTIVATION)
+    net.depthwise(f"{name}_depthwise", kernel=kernel, stride=stride, activation=ACTIVATION)
+    if gated:
+        net.squeeze_excite(f"{name}_se", shape[0] // 4)
+    net.conv(f"{name}_project", WIDTHS[stage])
+    if net.shape == shape and stride == 1:
+        net.add(f"{name}_add", before)
+    return net.block()
+
+
+@lru_cache
+def _head(before: str, shape: MapShape, classes: int) -> LayerBlock:
+    net = LayerBuilder(shape, (before,))
+    net.conv("head", HEAD_CHANNELS, activation=ACTIVATION)
+    net.classifier(classes)
+    return net.block()
 
 
 def _knob(column: str) -> Knob:

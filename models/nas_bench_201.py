@@ -10,6 +10,7 @@ Input 32×32.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from .cell_string import (
     parse_cell,
 )
 from .family import Family, missing_knob, unknown_knob
-from .layers import LayerBuilder, LayerSpec, MapShape
+from .layers import LayerBlock, LayerBuilder, LayerSpec, MapShape
 from .rules import OneOf, enforce
 
 FAMILY_NAME = "nas-bench-201"
@@ -71,17 +72,20 @@ class NasBench201(Family):
         return channels, RESOLUTION, RESOLUTION
 
     def layers(self, architecture: Architecture, *, input_channels: int, classes: int) -> tuple[LayerSpec, ...]:
-        net = LayerBuilder(self.input_shape(architecture, input_channels))
+        blocks = self.blocks(architecture, input_channels=input_channels, classes=classes)
+        return tuple(layer for block in blocks for layer in block.layers)
+
+    def blocks(self, architecture: Architecture, *, input_channels: int, classes: int) -> tuple[LayerBlock, ...]:
+        """One block for every node of every cell, and one for stem, reductions and head each."""
+        self.check(architecture)
         edges = cell_edges(architecture)
-        net.conv("stem", STAGE_CHANNELS[0], kernel=3)
+        found = [_stem(input_channels)]
         for stage, channels in enumerate(STAGE_CHANNELS, start=1):
             if stage > 1:
-                _add_reduction(net, f"stage{stage}_reduction", channels)
+                found.append(_reduction(f"stage{stage}_reduction", found[-1].last, found[-1].shape, channels))
             for cell in range(1, CELLS_PER_STAGE + 1):
-                _add_cell(net, f"stage{stage}_cell{cell}", edges)
-        net.batch_norm("last", activation="relu")
-        net.classifier(classes)
-        return net.layers()
+                found += _cell(f"stage{stage}_cell{cell}", found[-1], edges)
+        return (*found, _head(found[-1].last, found[-1].shape, classes))
 
     def sample(self, generator: np.random.Generator) -> Architecture:
         """Every edge uniform over its operations, among cells whose input reaches their output."""
@@ -113,15 +117,25 @@ def format_architecture(architecture: Architecture) -> str:
     return format_cell(cell_edges(architecture))
 
 
-def _add_cell(net: LayerBuilder, name: str, edges: Mapping[tuple[int, int], str]) -> None:
-    nodes = [net.last]
+def _cell(name: str, before: LayerBlock, edges: Mapping[tuple[int, int], str]) -> list[LayerBlock]:
+    blocks, nodes = [], (before.last,)
     for target in range(1, NODES):
-        terms = [
-            _add_edge(net, f"{name}_edge{target}{source}", nodes[source], edges[target, source])
-            for source in range(target)
-        ]
-        net.sum(f"{name}_node{target}", tuple(terms))
-        nodes.append(net.last)
+        operations = tuple(edges[target, source] for source in range(target))
+        blocks.append(_node(name, nodes, before.shape, operations))
+        nodes = (*nodes, blocks[-1].last)
+    return blocks
+
+
+@lru_cache(maxsize=16384)
+def _node(cell: str, sources: tuple[str, ...], shape: MapShape, operations: tuple[str, ...]) -> LayerBlock:
+    """The edges into the next node after `sources`, and their sum."""
+    net, target = LayerBuilder(shape, sources), len(sources)
+    terms = [
+        _add_edge(net, f"{cell}_edge{target}{number}", source, operation)
+        for number, (source, operation) in enumerate(zip(sources, operations, strict=True))
+    ]
+    net.sum(f"{cell}_node{target}", tuple(terms))
+    return net.block()
 
 
 def _add_edge(net: LayerBuilder, name: str, source: str, operation: str) -> str:
@@ -137,9 +151,17 @@ def _add_edge(net: LayerBuilder, name: str, source: str, operation: str) -> str:
     return source if operation == SKIP else name
 
 
-def _add_reduction(net: LayerBuilder, name: str, channels: int) -> None:
+@lru_cache
+def _stem(input_channels: int) -> LayerBlock:
+    net = LayerBuilder((input_channels, RESOLUTION, RESOLUTION))
+    net.conv("stem", STAGE_CHANNELS[0], kernel=3)
+    return net.block()
+
+
+@lru_cache
+def _reduction(name: str, source: str, shape: MapShape, channels: int) -> LayerBlock:
     """Half the extent at `channels`: two pre-activated 3×3 convolutions beside pooling and a bare 1×1 convolution."""
-    source = net.last
+    net = LayerBuilder(shape, (source,))
     for part, stride in (("a", 2), ("b", 1)):
         net.activation(f"{name}_{part}_relu", "relu")
         net.conv(f"{name}_{part}", channels, kernel=3, stride=stride)
@@ -147,6 +169,15 @@ def _add_reduction(net: LayerBuilder, name: str, channels: int) -> None:
     net.average_pool(f"{name}_pool", kernel=2, stride=2)
     net.conv(f"{name}_shortcut", channels, affine="none")
     net.add(f"{name}_sum", f"{name}_b")
+    return net.block()
+
+
+@lru_cache
+def _head(source: str, shape: MapShape, classes: int) -> LayerBlock:
+    net = LayerBuilder(shape, (source,))
+    net.batch_norm("last", activation="relu")
+    net.classifier(classes)
+    return net.block()
 
 
 NAS_BENCH_201 = NasBench201()

@@ -118,8 +118,9 @@ def silence_residuals(network: LayerNetwork) -> None:
     """
     for layer in network.layers:
         branch = network.steps[layer.inputs[0]] if layer.kind is LayerKind.ADD and layer.inputs[0] != INPUT else None
-        linear = isinstance(branch, ConvLayer) and isinstance(branch.activation, nn.Identity)
-        if linear and isinstance(branch.norm, nn.BatchNorm2d):
+        if not isinstance(branch, ConvLayer) or not isinstance(branch.activation, nn.Identity):
+            continue
+        if isinstance(branch.norm, nn.BatchNorm2d):
             nn.init.zeros_(branch.norm.weight)
 
 
