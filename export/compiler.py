@@ -70,7 +70,7 @@ class Compiled:
 
     @property
     def weight_bytes(self) -> int:
-        return self.plan.weight_bytes
+        return self.plan.weight_bytes + sum(self.graph.tensors[name].size_bytes for name in self.graph.fixed)
 
     @property
     def dram_bytes(self) -> int:

@@ -179,6 +179,7 @@ def suspects(case: Case) -> tuple[str, ...]:
         case.graph.inputs,
         tuple(node.output for node in case.graph.nodes),
         case.graph.constants,
+        fixed=case.graph.fixed,
     )
     ours, oracle = run_graph(whole, case.inputs), run_tosa(whole, case.inputs)
     wrong = [node for node in case.graph.nodes if not np.array_equal(ours[node.output], oracle[node.output])]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..common.errors import ModelError
 from ..kernels.cuboid_constants import constant_blob
 from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Norm, Softmax, Table
 from ..kernels.tables import Exponentials, norm_epsilon, norm_records
-from .graph import Graph, Node, NormConstants, TableConstants
+from .graph import Graph, MapConstants, Node, NormConstants, TableConstants
 
 
 def table_of(graph: Graph, node: Node) -> TableConstants:
@@ -37,6 +40,14 @@ def attention_of(graph: Graph, node: Node) -> IntegerAttention:
         stated = f"attention with zero points {found.input_zero} and {found.output_zero}"
         raise ModelError(f"{stated} between tensors with {zeros}", where=f"node {node.name!r}")
     return found
+
+
+def fixed_map(graph: Graph, name: str) -> NDArray[np.int8]:
+    """The elements of a constant map; `ModelError` in a shape-only graph."""
+    found = graph.constants.get(name)
+    if not isinstance(found, MapConstants) or found.values.shape != graph.tensors[name].shape:
+        raise ModelError("the graph has shapes but not the elements of its constant map", where=f"map {name!r}")
+    return found.values
 
 
 def function_bytes(graph: Graph, node: Node) -> bytes:

@@ -77,7 +77,14 @@ class NormConstants:
     epsilon: float
 
 
-Constants: TypeAlias = ConvConstants | TableConstants | NormConstants | IntegerAttention
+@dataclass(frozen=True, slots=True)
+class MapConstants:
+    """The stored elements [row][column][channel] of a constant map, int8."""
+
+    values: NDArray[np.int8]
+
+
+Constants: TypeAlias = ConvConstants | TableConstants | NormConstants | MapConstants | IntegerAttention
 Clamp: TypeAlias = tuple[float, float]
 
 
@@ -102,25 +109,44 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class View:
     """A map whose elements lie inside of another one, `whole`: element (r, c, k) of it is element
-    (start + r × row_step + c × col_step, start channel + k) of the whole map. Steps are (rows, columns)."""
+    start + r × row_step + c × col_step + k × channel_step of the whole map, all of them (row, column, channel).
+
+    In a map that lies alone, steps may go on over the end of a row or of a column's channels, as they do where a
+    view is another shape of the same elements.
+    """
 
     whole: str
     start: Shape = (0, 0, 0)
-    row_step: tuple[int, int] = (1, 0)
-    col_step: tuple[int, int] = (0, 1)
+    row_step: Shape = (1, 0, 0)
+    col_step: Shape = (0, 1, 0)
+    channel_step: Shape = (0, 0, 1)
+
+    @property
+    def steps(self) -> tuple[Shape, Shape, Shape]:
+        return self.row_step, self.col_step, self.channel_step
 
     def at(self, row: int, col: int, channel: int) -> Shape:
         """Where element (row, col, channel) lies in the whole map."""
-        (dr, dc), (er, ec) = self.row_step, self.col_step
-        return (self.start[0] + row * dr + col * er, self.start[1] + row * dc + col * ec, self.start[2] + channel)
+        return _sum(self.start, self.moved((row, col, channel)))
+
+    def moved(self, by: Shape) -> Shape:
+        """How far apart two elements lie in the whole map that are `by` apart in the view."""
+        r, c, k = (sum(n * step[axis] for n, step in zip(by, self.steps, strict=True)) for axis in range(3))
+        return r, c, k
 
     def inside(self, outer: View) -> View:
         """This view seen from the map that `outer`, the view of the whole, lies in."""
-        rows, cols = (
-            (a * outer.row_step[0] + b * outer.col_step[0], a * outer.row_step[1] + b * outer.col_step[1])
-            for a, b in (self.row_step, self.col_step)
-        )
-        return View(outer.whole, outer.at(*self.start), rows, cols)
+        return View(outer.whole, outer.at(*self.start), *(outer.moved(step) for step in self.steps))
+
+    def box(self, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """First and last row, column and channel in the whole map of a view of `shape`."""
+        low = [sum(min(0, (n - 1) * s[a]) for n, s in zip(shape, self.steps, strict=True)) for a in range(3)]
+        high = [sum(max(0, (n - 1) * s[a]) for n, s in zip(shape, self.steps, strict=True)) for a in range(3)]
+        return tuple((first + a, first + b) for first, a, b in zip(self.start, low, high, strict=True))
+
+
+def _sum(a: Shape, b: Shape) -> Shape:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
 def _meet(a: tuple[tuple[int, int], ...], b: tuple[tuple[int, int], ...]) -> bool:
@@ -129,7 +155,7 @@ def _meet(a: tuple[tuple[int, int], ...], b: tuple[tuple[int, int], ...]) -> boo
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in execution order; `constants` by node name.
+    """Nodes in execution order; `constants` by node name, those of the constant maps `fixed` by the map's.
 
     `views` holds the maps that are parts of others. A part that a node produces is written into the whole map, which
     is complete when all of these are; a part that no node produces is read out of it. No view has a view as its whole.
@@ -141,9 +167,10 @@ class Graph:
     outputs: tuple[str, ...]
     constants: dict[str, Constants] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        known = set(self.inputs)
+        known = {*self.inputs, *self.fixed}
         for node in self.nodes:
             for name in node.inputs:
                 if not known.issuperset(self.makers(name)):
@@ -154,6 +181,9 @@ class Graph:
         for name in (*self.inputs, *self.outputs):
             if name in self.views:
                 raise ModelError(f"{name!r} is part of {self.views[name].whole!r}, but the host takes whole maps")
+        scattered = [name for name, view in self.views.items() if view.channel_step != (0, 0, 1)]
+        if scattered:
+            raise ModelError(f"the channels of {scattered} do not lie side by side")
         made = {maker for name in self.outputs for maker in self.makers(name)}
         missing = [n for n in made if n not in known] + [n for n in known if n not in self.tensors]
         if missing:
@@ -198,10 +228,14 @@ class Graph:
         return found
 
     def _box(self, tensor: str) -> tuple[tuple[int, int], ...]:
-        """First and last row, column and channel of a map within its whole map."""
-        shape, view = self.tensors[tensor].shape, self.views.get(tensor, View(tensor))
-        ends = zip(view.at(0, 0, 0), view.at(*(n - 1 for n in shape)), strict=True)
-        return tuple((min(pair), max(pair)) for pair in ends)
+        """First and last row, column and channel of a map within its whole map; of all of it where steps run over."""
+        shape = self.tensors[self.root(tensor)].shape
+        whole = tuple((0, size - 1) for size in shape)
+        if tensor not in self.views:
+            return whole
+        box = self.views[tensor].box(self.tensors[tensor].shape)
+        runs_over = any(first < 0 or last >= size for (first, last), size in zip(box, shape, strict=True))
+        return whole if runs_over else box
 
     def root(self, tensor: str) -> str:
         """The map in whose memory `tensor` lies: itself, or the one that it is a part of."""

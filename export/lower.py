@@ -28,7 +28,7 @@ from ..targets.elements import float_bits
 from ..targets.isa import FIELDS, DType, Opcode, Unit
 from ..targets.program import PORT_TYPES, Port, Program
 from ..targets.spec import EngineSpec
-from .functions import attention_of, function_bytes, second_epsilon, stage_epsilon
+from .functions import attention_of, fixed_map, function_bytes, second_epsilon, stage_epsilon
 from .graph import Graph, Node, Tensor, View
 from .packing import packed_weights
 from .partition import Group, computing
@@ -122,8 +122,11 @@ class _Lowering:
         self.holders = [n for step in plan.steps for n in step.group.nodes if held_bytes(computing(n))]
         self.packed = packed_weights(graph, plan) if spec.weight_decoder else {}
         self.records, end = _dram_addresses([self._held_bytes(n) for n in self.holders])
-        self.constants_end = end
         self.dram: dict[str, int] = {}
+        for name in graph.fixed:
+            self.dram[name] = end
+            end = _align(end + graph.tensors[name].size_bytes)
+        self.constants_end = end
         for name in (*graph.inputs, *graph.outputs, *plan.spilled()):
             if name not in graph.views and name not in self.dram and plan.where[name] is not Memory.SRAM:
                 self.dram[name] = end
@@ -208,6 +211,9 @@ class _Lowering:
         for address, node in zip(self.records, self.holders, strict=True):
             data = self._constant_bytes(node)
             blob[address : address + len(data)] = data
+        for name in self.graph.fixed:
+            data = fixed_map(self.graph, name).tobytes()
+            blob[self.dram[name] : self.dram[name] + len(data)] = data
         return bytes(blob)
 
     def _constant_bytes(self, node: Node) -> bytes:
@@ -229,12 +235,12 @@ def part_of(whole: TensorRef, view: View | None, tensor: Tensor) -> TensorRef:
     if view is None:
         return replace(whole, zero_point=zero_point)
     row, channel, column = whole.steps
-    start = whole.address + view.start[0] * row + view.start[1] * column + view.start[2] * channel
-    strides = (
-        view.row_step[0] * row + view.row_step[1] * column,
-        channel,
-        view.col_step[0] * row + view.col_step[1] * column,
-    )
+
+    def apart(by: Shape) -> int:
+        return by[0] * row + by[1] * column + by[2] * channel
+
+    start = whole.address + apart(view.start)
+    strides = (apart(view.row_step), channel, apart(view.col_step))
     return TensorRef(whole.memory, start, tensor.shape, zero_point, strides, whole.dtype)
 
 

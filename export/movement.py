@@ -5,6 +5,8 @@
   already, or has another scale.
 * Slices, splits and row-column transposition: readers get a view of the map. Only what goes to the host is copied.
 * Padding: convolutions read it from their window. For other readers the map is written with zeros around it.
+* Other shapes of the same elements, heads, turned matrices (`Rearrange`): a view, of the operand or of the result, or
+  a product that reads its second matrix turned; the rest is copied element by element by the vector unit.
 * Depth to space and back: one copy for each position of a block, from and to strided views.
 * Transposed convolution: one convolution for each position of a stride × stride block, with the taps that reach it,
   written to a strided view. No zero is multiplied and no product computed twice.
@@ -25,14 +27,16 @@ from ..kernels.movement_ops import (
     DepthToSpace,
     Movement,
     Pad,
+    Rearrange,
     Slice,
     SpaceToDepth,
     Transpose,
     TransposedConv2d,
 )
-from ..kernels.ops import Conv2d, Pool2d, Requantise, Shape, Window
+from ..kernels.ops import Conv2d, MatMul, Pool2d, Requantise, Shape, Window
 from .graph import ConvConstants, Graph, Node, Tensor, View
 from .phases import Phase, phase_constants, phases
+from .strided import composes, gathered, has_channels, pieces, scattered, stays_inside, turned
 from .upsampled import factors, folds
 
 _WHOLE = (-128, 127)
@@ -55,7 +59,9 @@ def expand(graph: Graph, *, share: bool = True) -> Graph:
     found = _Expander(graph, share)
     for node in graph.nodes:
         found.add(node)
-    return Graph(tuple(found.nodes), found.tensors, graph.inputs, graph.outputs, found.constants, found.views)
+    return Graph(
+        tuple(found.nodes), found.tensors, graph.inputs, graph.outputs, found.constants, found.views, graph.fixed
+    )
 
 
 class _Expander:
@@ -66,10 +72,13 @@ class _Expander:
         self.nodes: list[Node] = []
         self.tensors = dict(graph.tensors)
         self.views = dict(graph.views)
-        self.constants = {n.name: graph.constants[n.name] for n in graph.nodes if n.name in graph.constants}
+        own = (*(node.name for node in graph.nodes), *graph.fixed)
+        self.constants = {name: graph.constants[name] for name in own if name in graph.constants}
         self.padded: dict[str, tuple[str, int, int]] = {}
         self.folded: dict[str, tuple[str, list[tuple[Phase, ConvConstants]]]] = {}
         self.repeats: dict[str, tuple[int, int]] = {}
+        self.turned: dict[str, View] = {}
+        self.copied: dict[tuple[str, Rearrange], str] = {}
 
     def add(self, node: Node) -> None:
         op = node.op
@@ -80,9 +89,13 @@ class _Expander:
                 self._concat(node, op)
             case Slice():
                 steps = op.steps
-                self._read(node, View(node.inputs[0], op.start, (steps[0], 0), (0, steps[1])))
+                self._read(node, View(node.inputs[0], op.start, (steps[0], 0, 0), (0, steps[1], 0)))
             case Transpose():
-                self._read(node, View(node.inputs[0], row_step=(0, 1), col_step=(1, 0)))
+                self._read(node, View(node.inputs[0], row_step=(0, 1, 0), col_step=(1, 0, 0)))
+            case Rearrange():
+                self._rearrange(node, op)
+            case MatMul() if node.inputs[1] in self.turned:
+                self._product(node, op)
             case Pad():
                 self._pad(node, op)
             case DepthToSpace() | SpaceToDepth():
@@ -121,13 +134,24 @@ class _Expander:
 
     def _may_share(self, node: Node, name: str) -> bool:
         """Whether the producer of operand `name` can write it straight into the result of `node`."""
-        ports, to_host = {*self.graph.inputs, *self.graph.outputs}, node.output in self.graph.outputs
+        ports, to_host = self._outside, node.output in self.graph.outputs
         same = self._same(name, node.output) and node.clamp == _WHOLE
         if not same or name in ports or name in self.views:
+            return False
+        own = self.tensors[name].shape
+        if not all(stays_inside(v, self.tensors[part].shape, own) for part, v in self._parts_of(name)):
             return False
         only = sum(other.inputs.count(name) for other in self.graph.consumers(name)) == 1
         scattered = any(v.whole == name and _strided(v) for v in self.views.values())
         return (only or (self.share and not to_host)) and not (scattered and to_host)
+
+    @property
+    def _outside(self) -> set[str]:
+        """Maps that are not for the graph to place: the host's, and constants."""
+        return {*self.graph.inputs, *self.graph.outputs, *self.graph.fixed}
+
+    def _parts_of(self, name: str) -> list[tuple[str, View]]:
+        return [(part, view) for part, view in self.views.items() if view.whole == name]
 
     def _move(self, name: str, place: View) -> None:
         """`name`, and all that lies in it, becomes part of another map."""
@@ -170,6 +194,77 @@ class _Expander:
         copies = node.clamp == _WHOLE and self._same(source, target)
         self.nodes.append(Node(f"{node.name}.copy{label}", op, (source,), target, node.clamp, node.source, copies))
 
+    def _rearrange(self, node: Node, op: Rearrange) -> None:
+        """A view either way, a product that reads its matrix turned, or copies."""
+        source, result = node.inputs[0], node.output
+        same, to_host = self._same(source, result) and node.clamp == _WHOLE, result in self.graph.outputs
+        place, found = scattered(op, result), gathered(op, source)
+        if place is not None and has_channels(place) and same and self._becomes_part(node, place):
+            self._move(source, place)
+        elif found is None or not same or to_host or not self._seen(found, op):
+            self._carry(node, op)
+        elif has_channels(found):
+            self._read(node, found)
+        elif found.col_step == (0, 0, 1) and all(_is_factor(reader, result) for reader in self.graph.consumers(result)):
+            self.turned[result] = found.inside(self.views[source]) if source in self.views else found
+        else:
+            self._carry(node, op)
+
+    def _becomes_part(self, node: Node, place: View) -> bool:
+        """Whether the producer of the operand can write it as a part of the result, which nobody else then needs."""
+        source, result = (self.tensors[name] for name in (node.inputs[0], node.output))
+        plain = result.channels_last or node.output not in self.graph.outputs
+        lone = sum(1 for _ in self.graph.consumers(source.name)) == 1
+        made = any(other.output == source.name for other in self.nodes)
+        seen = all(
+            composes(view, self.tensors[part].shape, source.shape, place, result.shape)
+            for part, view in self._parts_of(source.name)
+        )
+        return plain and lone and made and seen and source.name not in self._outside | self.views.keys()
+
+    def _seen(self, found: View, op: Rearrange) -> bool:
+        """Whether a view of an operand can be expressed in the memory that the operand lies in."""
+        outer = self.views.get(found.whole)
+        root = self.tensors[outer.whole if outer else found.whole]
+        if root.name in self.graph.inputs and not root.channels_last and not stays_inside(found, op.output, op.input):
+            return False  # the host's order of elements has other steps
+        return outer is None or composes(found, op.output, op.input, outer, root.shape)
+
+    def _product(self, node: Node, op: MatMul) -> None:
+        """A product whose second matrix lies turned in its memory."""
+        view, shape = turned(self.turned[node.inputs[1]], op.other)
+        name = f"{node.inputs[1]}.turned"
+        self.tensors[name] = replace(self.tensors[node.inputs[1]], name=name, shape=shape, host_shape=())
+        self.views[name] = view
+        turned_op = replace(op, other=shape, transposed=not op.transposed)
+        self.nodes.append(replace(node, op=turned_op, inputs=(node.inputs[0], name)))
+
+    def _carry(self, node: Node, op: Rearrange) -> None:
+        """Copies out of the operand, which is first brought into a map of its own where steps need that."""
+        source, whole = node.inputs[0], self._whole(node)
+        key, to_host = (source, op), node.output in self.graph.outputs
+        if key in self.copied and not to_host and self._same(self.copied[key], node.output):
+            alias = View(self.copied[key])
+            outer = self.views.get(alias.whole)
+            self.views[node.output] = alias.inside(outer) if outer else alias
+            return
+        parts = list(pieces(op, source, whole))
+        if source in self.views or source in self.graph.inputs:
+            dense = f"{node.output}.dense"
+            self.tensors[dense] = replace(self.tensors[source], name=dense, host_shape=())
+            self.nodes.append(
+                Node(f"{node.name}.dense", Requantise(op.input), (source,), dense, source=node.source, copies=True)
+            )
+            source = dense
+        for number, (shape, read, place) in enumerate(parts):
+            names = f"{node.output}.from{number}", f"{node.output}.part{number}"
+            for name, like, where in zip(names, (source, whole), (read, place), strict=True):
+                self.tensors[name] = replace(self.tensors[like], name=name, shape=shape, host_shape=())
+                self.views[name] = replace(where, whole=like)
+            self._emit(node, str(number), Requantise(shape), *names)
+        self.copied[key] = whole
+        self._deliver(node)
+
     def _pad(self, node: Node, op: Pad) -> None:
         source = node.inputs[0]
         readers = list(self.graph.consumers(node.output))
@@ -186,7 +281,7 @@ class _Expander:
         for i in range(op.block):
             for j in range(op.block):
                 channels = (0, 0, (i * op.block + j) * depth)
-                spread = ((i, j, 0), (op.block, 0), (0, op.block))
+                spread = ((i, j, 0), (op.block, 0, 0), (0, op.block, 0))
                 if isinstance(op, DepthToSpace):
                     part, place = View(source, channels), View(self._whole(node), *spread)
                 else:
@@ -239,7 +334,7 @@ class _Expander:
             label = f".phase{phase.row}{phase.col}"
             target, shape = f"{node.output}{label}", phase.conv.output
             self.tensors[target] = replace(self.tensors[node.output], name=target, shape=shape, host_shape=())
-            self.views[target] = View(self._whole(node), (phase.row, phase.col, 0), (steps[0], 0), (0, steps[1]))
+            self.views[target] = View(self._whole(node), (phase.row, phase.col, 0), (steps[0], 0, 0), (0, steps[1], 0))
             name = f"{node.name}{label}"
             inputs = (self._under(node, source, phase),)
             self.nodes.append(replace(node, name=name, op=phase.conv, output=target, inputs=inputs))
@@ -277,12 +372,17 @@ class _Expander:
         return _stored_as(self.tensors[a]) == _stored_as(self.tensors[b])
 
 
+def _is_factor(reader: Node, name: str) -> bool:
+    """Whether `name` is the second matrix of a product, and nothing else."""
+    return isinstance(reader.op, MatMul) and reader.inputs[1] == name != reader.inputs[0]
+
+
 def _stored_as(tensor: Tensor) -> object:
     return tensor.quantisation, tensor.dtype
 
 
 def _strided(view: View) -> bool:
-    return (view.row_step, view.col_step) != ((1, 0), (0, 1))
+    return (view.row_step, view.col_step) != ((1, 0, 0), (0, 1, 0))
 
 
 def _padded(op: Conv2d, source: Shape, top: int, left: int) -> Conv2d:

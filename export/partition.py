@@ -212,6 +212,7 @@ def first_places(graph: Graph, spec: EngineSpec) -> dict[str, Memory]:
     exchanges them with its host."""
     attention = [node for node in graph.nodes if isinstance(node.op, CuboidAttention)]
     streamed = {graph.root(name) for node in attention for name in (*node.inputs, node.output, *node.extra)}
+    streamed.update(graph.fixed)
     ports = {*graph.inputs, *graph.outputs}
     return {name: _first_place(graph, graph.root(name), ports, streamed, spec) for name in graph.tensors}
 

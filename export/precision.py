@@ -91,11 +91,13 @@ class _Assignment:
     made: dict[str, str] = field(default_factory=dict)  # element type in which each map was made
 
     def graph(self) -> Graph:
-        for name in self.source.inputs:
+        for name in (*self.source.inputs, *self.source.fixed):
             self.made[name] = self.source.tensors[name].dtype
             self._add(name, self.made[name])
         for node in self.source.nodes:
             self._assign(node, PRECISIONS[self.precision.of(node)])
+        kept = {name: self.source.constants[name] for name in self.source.fixed if name in self.source.constants}
+        self.constants |= kept
         for name in self.source.outputs:
             self._as(name, self.source.tensors[name].dtype)
         return replace(self.source, nodes=tuple(self.nodes), tensors=self.tensors, constants=self.constants)

@@ -16,9 +16,10 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ..common.errors import UnsupportedError
 from ..kernels.function_ops import Mul, Norm, Reduce, Softmax
-from ..kernels.ops import Add, Conv2d, Pool2d, Requantise
+from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map
 from . import qdq_functions
+from .functions import fixed_map
 from .graph import Graph, Node, Quantisation
 from .onnx_model import OPSET, check_model
 from .qdq_writer import FULL, QdqWriter, host_shape, is_vector
@@ -59,10 +60,25 @@ def _requantise(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -
     return w.op("Identity", node.name, inputs)
 
 
+def _matmul(w: QdqWriter, graph: Graph, node: Node, inputs: Sequence[str]) -> str:
+    """A matrix in each row: (n, rows, columns, channels) between transpositions from and to the host's order."""
+    op = node.op
+    assert isinstance(op, MatMul)
+    orders = ((0, 2, 3, 1), (0, 2, 1, 3) if op.transposed else (0, 2, 3, 1))
+    names = [_as_map(w, graph, node, name, which) for which, name in enumerate(inputs)]
+    turned = [
+        w.op("Transpose", f"{node.name}.{side}", [name], perm=order)
+        for side, name, order in zip("ab", names, orders, strict=True)
+    ]
+    result = w.op("Transpose", f"{node.name}.back", [w.op("MatMul", node.name, turned)], perm=(0, 3, 1, 2))
+    return _flat(w, graph, node, result)
+
+
 Translate = Callable[[QdqWriter, Graph, Node, Sequence[str]], str]
 _OPERATORS: dict[type, Translate] = {
     Conv2d: _conv2d,
     Pool2d: _pool2d,
+    MatMul: _matmul,
     Add: _add,
     Requantise: _requantise,
     Mul: qdq_functions.mul,
@@ -85,6 +101,9 @@ def to_qdq(graph: Graph) -> ModelProto:
     w = QdqWriter()
     real = {name: w.dequantise(name, graph.tensors[name].quantisation) for name in graph.inputs}
     graph.check_int8("a QDQ model")
+    for name in graph.fixed:
+        stored = w.constant(name, to_host(fixed_map(graph, name)[None], graph.tensors[name]), np.int8)
+        real[name] = w.dequantise(stored, graph.tensors[name].quantisation)
     for node in graph.nodes:
         translate = _OPERATORS.get(type(node.op))
         if translate is None:
@@ -129,12 +148,12 @@ def _port(graph: Graph, name: str) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.INT8, ["n", *host_shape(graph, name)])
 
 
-def _as_map(w: QdqWriter, graph: Graph, node: Node, source: str) -> str:
-    """A vector as (n, channels, 1, 1), for operators with windows."""
-    tensor = graph.tensors[node.inputs[0]]
+def _as_map(w: QdqWriter, graph: Graph, node: Node, source: str, which: int = 0) -> str:
+    """A vector as (n, channels, 1, 1), for operators with windows and products of matrices."""
+    tensor = graph.tensors[node.inputs[which]]
     if not is_vector(graph, tensor.name):
         return source
-    return _view(w, source, f"{node.name}.map", (0, tensor.shape[2], 1, 1), tensor.quantisation)
+    return _view(w, source, f"{node.name}.map{which or ''}", (0, tensor.shape[2], 1, 1), tensor.quantisation)
 
 
 def _flat(w: QdqWriter, graph: Graph, node: Node, result: str) -> str:

@@ -18,7 +18,17 @@ from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Softmax, Table
 from ..kernels.movement_ops import Movement, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, MatMul, Op, Pool2d, Requantise, Shape, Window
 from ..targets.spec import EngineSpec
-from .graph import Constants, ConvConstants, Graph, Node, NormConstants, Quantisation, TableConstants, Tensor
+from .graph import (
+    Constants,
+    ConvConstants,
+    Graph,
+    MapConstants,
+    Node,
+    NormConstants,
+    Quantisation,
+    TableConstants,
+    Tensor,
+)
 from .random_functions import FUNCTIONS, random_function
 from .random_movement import move
 
@@ -36,6 +46,7 @@ class GraphBuilder:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     constants: dict[str, Constants] = field(default_factory=dict)
     unified: set[str] = field(default_factory=set)
+    fixed: list[str] = field(default_factory=list)
 
     def tensor(self, name: str, shape: Shape, scale: float) -> str:
         host = (shape[2],) if shape[:2] == (1, 1) else (shape[2], *shape[:2])
@@ -117,8 +128,16 @@ class GraphBuilder:
         return weights.astype(np.int8)
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
-        inputs = tuple(n for n in self.tensors if all(n != node.output for node in self.nodes))
-        return Graph(tuple(self.nodes), self.tensors, inputs, outputs, self.constants)
+        made = {*self.fixed, *(node.output for node in self.nodes)}
+        inputs = tuple(n for n in self.tensors if n not in made)
+        return Graph(tuple(self.nodes), self.tensors, inputs, outputs, self.constants, fixed=tuple(self.fixed))
+
+    def fixed_map(self, shape: Shape, scale: float) -> str:
+        """A constant map."""
+        name = self.tensor(f"fixed{len(self.fixed)}", shape, scale)
+        self.fixed.append(name)
+        self.constants[name] = MapConstants(self._weights(shape))
+        return name
 
 
 def random_graph(

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
-from ..kernels.ops import Conv2d, Shape, Window
+from ..common.errors import UnsupportedError
+from ..kernels.movement_ops import (
+    Concat,
+    DepthToSpace,
+    Pad,
+    Rearrange,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    TransposedConv2d,
+)
+from ..kernels.ops import Add, Conv2d, MatMul, Requantise, Shape, Window
 
 if TYPE_CHECKING:
     from .random_graphs import GraphBuilder
 
-MOVES = ("concat", "slice", "pad", "transpose", "blocks", "transposed", "dense", "split")
+MOVES = (
+    "concat",
+    "slice",
+    "pad",
+    "transpose",
+    "blocks",
+    "transposed",
+    "dense",
+    "split",
+    "rearrange",
+    "product",
+    "fixed",
+)
 _MOST_ELEMENTS = 60_000
+_MOST_PRODUCTS = 2_000_000
 
 
 def move(build: GraphBuilder, current: str, kind: str = "") -> str:
@@ -55,8 +79,43 @@ def move(build: GraphBuilder, current: str, kind: str = "") -> str:
             if shape[0] % block == 0 and shape[1] % block == 0:
                 return build.add_node(SpaceToDepth(shape, block), current, keep_scale=bool(rng.random() < 0.5))
             return current
+        case "rearrange":
+            op = _rearranged(rng, shape)
+            return build.add_node(op, current, keep_scale=bool(rng.random() < 0.8)) if op else current
+        case "product":  # of a map's matrices with their turned selves, as queries with keys
+            if prod(shape) * shape[1] > _MOST_PRODUCTS or shape[0] * shape[1] ** 2 > _MOST_ELEMENTS:
+                return current
+            other = build.add_node(Requantise(shape), current)
+            indices = np.arange(prod(shape)).reshape(shape).swapaxes(1, 2)
+            keys = build.add_node(Rearrange.of(shape, indices), other, keep_scale=True)
+            return build.add_node(MatMul(shape, (shape[0], shape[2], shape[1])), current, keys)
+        case "fixed":
+            other = build.fixed_map(shape, build.tensors[current].quantisation.scale * float(rng.uniform(0.5, 2)))
+            names = [str(n) for n in rng.permutation([current, other])]
+            if rng.random() < 0.5 and 2 * prod(shape) <= _MOST_ELEMENTS:
+                return build.add_node(Concat((shape, shape), int(rng.integers(0, 3))), *names)
+            return build.add_node(Add(shape), *names)
         case _:
             return _transposed(build, current)
+
+
+def _rearranged(rng: np.random.Generator, shape: Shape) -> Rearrange | None:
+    """One axis split, all axes in another order, some joined or cut again; None where no steps describe that."""
+    axis = int(rng.integers(0, 3))
+    factors = [n for n in range(1, shape[axis] + 1) if shape[axis] % n == 0]
+    split = int(rng.choice(factors))
+    extents = [*shape[:axis], split, shape[axis] // split, *shape[axis + 1 :]]
+    order = np.arange(prod(shape)).reshape(extents)
+    order = order.transpose(rng.permutation(4) if rng.random() < 0.8 else np.arange(4))
+    joined = int(rng.integers(0, 3))
+    sizes = (*order.shape[:joined], order.shape[joined] * order.shape[joined + 1], *order.shape[joined + 2 :])
+    order = order.reshape(sizes)
+    if rng.random() < 0.2:
+        order = order[int(rng.integers(0, sizes[0])) :, :: int(rng.choice([1, 2]))]
+    try:
+        return Rearrange.of(shape, order)
+    except UnsupportedError:
+        return None
 
 
 def _concat(build: GraphBuilder, current: str, axis: int) -> str:

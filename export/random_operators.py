@@ -125,7 +125,7 @@ def _movement(kind: str) -> Draw:
             result = move(build, source, kind)
             if result != source:
                 return result
-            for drawn in (build.nodes, build.tensors, build.constants):
+            for drawn in (build.nodes, build.tensors, build.constants, build.fixed):
                 drawn.clear()
 
     return draw

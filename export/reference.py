@@ -14,13 +14,22 @@ from ..kernels import reference_functions as functions
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.element_types import input_name, output_name
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Softmax, Table
-from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
+from ..kernels.movement_ops import (
+    Concat,
+    DepthToSpace,
+    Pad,
+    Rearrange,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    TransposedConv2d,
+)
 from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map, Stage
 from ..kernels.rescale import add_operands, conv_operands, rescale_operands
 from ..kernels.tables import Exponentials, norm_epsilon, norm_records
 from ..targets.program import HOST_TYPES
-from .functions import attention_of, norm_of, table_of
+from .functions import attention_of, fixed_map, norm_of, table_of
 from .graph import ConvConstants, Graph, Node, Tensor
 from .reference_bf16 import run_bf16
 
@@ -67,6 +76,9 @@ def matmul_rescale(graph: Graph, node: Node) -> tuple[int, int]:
 def run_graph(graph: Graph, inputs: Mapping[str, Map]) -> dict[str, Map]:
     """Every output of `graph` for maps (batch, height, width, channels) by tensor name; bf16 ones are float32."""
     values: dict[str, Map] = {name: _checked(graph.tensors[name], inputs) for name in graph.inputs}
+    for name in graph.fixed:
+        batch = len(next(iter(values.values()))) if values else 1
+        values[name] = np.broadcast_to(fixed_map(graph, name), (batch, *graph.tensors[name].shape))
     for node in graph.nodes:
         if node.extra:
             values |= zip(
@@ -142,7 +154,7 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             stage = Stage(*conv_rescale(graph, node), zero_out, node.clamp)
             c = constants_of(graph, node)
             return reference_movement.transposed_conv2d(inputs[0], zeros[0], c.weights, c.bias, op, stage)
-        case Slice() | Pad() | Transpose() | DepthToSpace() | SpaceToDepth():
+        case Slice() | Pad() | Transpose() | Rearrange() | DepthToSpace() | SpaceToDepth():
             moved = reference_movement.rearrange(inputs[0], op, zeros[0])
             return _requantised(graph, node, node.inputs[0], moved)
         case _:

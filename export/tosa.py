@@ -20,10 +20,20 @@ import numpy as np
 
 from ..common.errors import ToolchainError, UnsupportedError
 from ..kernels.function_ops import Mul, Reduce, Resize, Softmax, Table
-from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
+from ..kernels.movement_ops import (
+    Concat,
+    DepthToSpace,
+    Pad,
+    Rearrange,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    TransposedConv2d,
+)
 from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map
 from . import tosa_functions, tosa_movement, tosa_operators
+from .functions import fixed_map
 from .graph import Graph, Node
 from .tosa_writer import TosaWriter, Value, tosa_package
 
@@ -43,6 +53,7 @@ _OPERATORS: dict[type, Translate] = {
     Slice: tosa_movement.part,
     Pad: tosa_movement.pad,
     Transpose: tosa_movement.transpose,
+    Rearrange: tosa_movement.rearranged,
     DepthToSpace: tosa_movement.blocks,
     SpaceToDepth: tosa_movement.blocks,
     TransposedConv2d: tosa_movement.transposed_conv2d,
@@ -74,6 +85,9 @@ def to_tosa(graph: Graph, *, batch: int = 1) -> bytes:
         name: writer.input(name, (batch, *graph.tensors[name].shape), tosa_operators.tosa_type(graph, name))
         for name in graph.inputs
     }
+    for name in graph.fixed:
+        elements = np.broadcast_to(fixed_map(graph, name), (batch, *graph.tensors[name].shape))
+        values[name] = writer.constant(elements, "INT8")
     for node in graph.nodes:
         translate = _OPERATORS.get(type(node.op))
         if translate is None:

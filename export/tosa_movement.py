@@ -6,6 +6,7 @@
 | Slice | SLICE; steps as PAD to whole steps, RESHAPE and SLICE of the first of each step |
 | Pad | PAD with the zero point |
 | Transpose | TRANSPOSE |
+| Rearrange | RESHAPE to one row of elements, GATHER, RESHAPE |
 | DepthToSpace, SpaceToDepth | RESHAPE, TRANSPOSE, RESHAPE |
 | TransposedConv2d | TRANSPOSE_CONV2D, RESCALE per channel, CLAMP; depthwise with the other weights zero |
 
@@ -15,10 +16,20 @@ Where the output has another scale than the input, a RESCALE follows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
-from ..kernels.movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
+from ..kernels.movement_ops import (
+    Concat,
+    DepthToSpace,
+    Pad,
+    Rearrange,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    TransposedConv2d,
+)
 from ..kernels.rescale import rescale_operands
 from .graph import Graph, Node
 from .reference import constants_of, conv_rescale
@@ -58,6 +69,16 @@ def pad(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Val
 def transpose(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
     assert isinstance(node.op, Transpose)
     return _rescaled(w, graph, node, node.inputs[0], _permuted(w, inputs[0], (0, 2, 1, 3)))
+
+
+def rearranged(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
+    op, x = node.op, inputs[0]
+    assert isinstance(op, Rearrange)
+    batch, count = x.shape[0], op.indices.size
+    places = w.constant(np.broadcast_to(op.indices.reshape(1, -1), (batch, count)), "INT32")
+    line = w.reshape(x, (batch, prod(op.input), 1))
+    moved = w.reshape(w.op("GATHER", [line, places], (batch, count, 1), x.dtype), (batch, *op.output))
+    return _rescaled(w, graph, node, node.inputs[0], moved)
 
 
 def blocks(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:

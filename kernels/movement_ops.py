@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..common.errors import UnsupportedError
 from .ops import Shape, Window
 
@@ -142,6 +145,69 @@ class SpaceToDepth(_Moves):
 
 
 @dataclass(frozen=True, slots=True)
+class Rearrange(_Moves):
+    """The elements of a map in the order of another shape, all of them or every so many: heads, turned matrices.
+
+    Both maps are counted from their first element in the engine's order (rows, columns, channels). Element (r, c, k)
+    of the output is element start + r × steps[0] + c × steps[1] + k × steps[2] of the input; with `scatter` it is the
+    other way round, element (r, c, k) of the input goes there in the output, and every place is met once.
+    """
+
+    input: Shape
+    output: Shape
+    start: int
+    steps: Shape
+    scatter: bool = False
+
+    def __post_init__(self) -> None:
+        inner, outer = (self.input, self.output) if self.scatter else (self.output, self.input)
+        last = self.start + sum((n - 1) * step for n, step in zip(inner, self.steps, strict=True))
+        if min(*inner, *outer) < 1 or min(self.start, *self.steps) < 0 or last >= prod(outer):
+            raise UnsupportedError(f"{self.output} from {self.start} by {self.steps} leaves the {self.input} map")
+        if self.scatter and (prod(inner) != prod(outer) or len(np.unique(self._places(inner))) != prod(outer)):
+            raise UnsupportedError(f"{self.input} by {self.steps} does not fill {self.output}")
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """For each element of the output, in its shape, the number of the input's element that it is."""
+        if not self.scatter:
+            return self._places(self.output)
+        found = np.empty(prod(self.output), np.int64)
+        found[self._places(self.input).reshape(-1)] = np.arange(prod(self.input))
+        return found.reshape(self.output)
+
+    def _places(self, shape: Shape) -> NDArray[np.int64]:
+        return self.start + np.tensordot(np.array(self.steps, np.int64), np.indices(shape, np.int64), 1)
+
+    @classmethod
+    def of(cls, source: Shape, indices: NDArray[np.int64]) -> Rearrange:
+        """The operator that gives element `indices[r, c, k]` of a `source` map.
+
+        Raises:
+            UnsupportedError: no start and steps describe it.
+        """
+        output: Shape = indices.shape  # pyright: ignore[reportAssignmentType]
+        found = strides(indices)
+        if found is not None:
+            return cls(source, output, *found)
+        flat = indices.reshape(-1)
+        if flat.size == prod(source) and np.array_equal(np.sort(flat), np.arange(flat.size)):
+            found = strides(np.argsort(flat).reshape(source))
+            if found is not None:
+                return cls(source, output, *found, scatter=True)
+        raise UnsupportedError(f"no steps through a {source} map give this order of {output}")
+
+
+def strides(indices: NDArray[np.int64]) -> tuple[int, Shape] | None:
+    """Start and steps of an array of three axes whose elements are linear in their position; None for any other."""
+    start = int(indices[0, 0, 0])
+    firsts = (indices[1:2, 0, 0], indices[0, 1:2, 0], indices[0, 0, 1:2])
+    a, b, c = (int(first[0]) - start if first.size else 0 for first in firsts)
+    expected = start + np.tensordot(np.array([a, b, c], np.int64), np.indices(indices.shape, np.int64), 1)
+    return (start, (a, b, c)) if min(a, b, c) >= 0 and np.array_equal(expected, indices) else None
+
+
+@dataclass(frozen=True, slots=True)
 class TransposedConv2d:
     """Transposed convolution: input element (r, q) adds w[y, x] times itself to (r × stride − pad + y, ...).
 
@@ -168,7 +234,7 @@ class TransposedConv2d:
         return prod(self.input[:2]) * self.window.taps * self.output[2] * (1 if self.depthwise else self.input[2])
 
 
-Movement: TypeAlias = Concat | Slice | Pad | Transpose | DepthToSpace | SpaceToDepth | TransposedConv2d
+Movement: TypeAlias = Concat | Slice | Pad | Transpose | Rearrange | DepthToSpace | SpaceToDepth | TransposedConv2d
 
 
 def _check_axis(axis: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .movement_ops import Concat, DepthToSpace, Pad, Slice, SpaceToDepth, Transpose, TransposedConv2d
+from .movement_ops import Concat, DepthToSpace, Pad, Rearrange, Slice, SpaceToDepth, Transpose, TransposedConv2d
 from .reference import Map, Stage, finish
 
 
@@ -17,7 +17,7 @@ def concat(inputs: list[Map], op: Concat) -> Map:
     return np.concatenate(inputs, axis=op.axis + 1)
 
 
-def rearrange(x: Map, op: Slice | Pad | Transpose | DepthToSpace | SpaceToDepth, zero_point: int) -> Map:
+def rearrange(x: Map, op: Slice | Pad | Transpose | Rearrange | DepthToSpace | SpaceToDepth, zero_point: int) -> Map:
     """The elements of `x` in another order; `zero_point` fills what a padding adds."""
     rows, cols, channels = op.output
     match op:
@@ -30,6 +30,8 @@ def rearrange(x: Map, op: Slice | Pad | Transpose | DepthToSpace | SpaceToDepth,
             return result
         case Transpose():
             return x.swapaxes(1, 2)
+        case Rearrange():
+            return _in_steps(x, op)
         case DepthToSpace():
             blocks = x.reshape(len(x), *op.input[:2], op.block, op.block, channels)
             if op.columns_first:
@@ -38,6 +40,22 @@ def rearrange(x: Map, op: Slice | Pad | Transpose | DepthToSpace | SpaceToDepth,
         case SpaceToDepth():
             blocks = x.reshape(len(x), rows, op.block, cols, op.block, op.input[2])
             return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), *op.output)
+
+
+def _in_steps(x: Map, op: Rearrange) -> Map:
+    """Element by element where the steps lead, as the operator's docstring says it."""
+    result = np.empty((len(x), *op.output), x.dtype)
+    given, taken = x.reshape(len(x), -1), result.reshape(len(x), -1)
+    rows, cols, channels = op.input if op.scatter else op.output
+    for r in range(rows):
+        for c in range(cols):
+            there = op.start + r * op.steps[0] + c * op.steps[1] + np.arange(channels) * op.steps[2]
+            here = (r * cols + c) * channels + np.arange(channels)
+            if op.scatter:
+                taken[:, there] = given[:, here]
+            else:
+                taken[:, here] = given[:, there]
+    return result
 
 
 def transposed_conv2d(

@@ -244,10 +244,10 @@ class TestGraphs:
             replace(graph, views={"a": View("whole")}, tensors={**graph.tensors, "whole": graph.tensors["a"]})
 
     def test_views_of_views_are_views_of_the_whole(self) -> None:
-        inner = View("a", (1, 2, 3), (2, 0), (0, 3)).inside(View("b", (5, 6, 7), (0, 1), (1, 0)))
+        inner = View("a", (1, 2, 3), (2, 0, 0), (0, 3, 0)).inside(View("b", (5, 6, 7), (0, 1, 0), (1, 0, 0)))
         assert inner.whole == "b"
-        outer = View("b", (5, 6, 7), (0, 1), (1, 0))
-        row, col, channel = View("a", (1, 2, 3), (2, 0), (0, 3)).at(4, 5, 6)
+        outer = View("b", (5, 6, 7), (0, 1, 0), (1, 0, 0))
+        row, col, channel = View("a", (1, 2, 3), (2, 0, 0), (0, 3, 0)).at(4, 5, 6)
         assert inner.at(4, 5, 6) == outer.at(row, col, channel)
 
     def test_no_kernel_takes_a_movement_that_was_not_expanded(self) -> None:
