@@ -6,6 +6,7 @@ LanefitError
 │   ├── SpecError                               an engine description contradicts itself
 │   ├── ModelError                              an ONNX file, graph or tensor
 │   ├── PackageError                            a package or program file is damaged or foreign
+│   ├── TableError                              rows of a user's table cannot be used; names them
 │   └── EstimatorError                          a measurement store or estimator is damaged, foreign or unfit
 ├── UnknownNameError (KeyError)        exit 2   a name that no registry knows; lists the known ones
 ├── UnsupportedError (ValueError)      exit 2   understood, but no rule covers it; names rule and value
@@ -73,6 +74,10 @@ class ModelError(InputError):
 
 class PackageError(InputError):
     code = "package"
+
+
+class TableError(InputError):
+    code = "table"
 
 
 class EstimatorError(InputError):
