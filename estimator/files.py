@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .network import NetworkEstimator
 
 FORMAT = "lanefit-estimator"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _AGAIN = "fit the estimator again"
 
 

@@ -16,8 +16,9 @@ from ..kernels.bounds import compute_bound, loaded_bytes, memory_bound
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.cuboid_tiles import boxes
 from ..kernels.element_types import input_type, output_type, second_type
+from ..kernels.function_ops import Reduce
 from ..kernels.kernel import Buffer, Role, Tiling, held_bytes
-from ..kernels.ops import Conv2d
+from ..kernels.ops import Conv2d, MatMul, Op
 from ..kernels.pipeline import is_resident_conv, resident_conv
 from ..kernels.search import Candidate
 from ..kernels.subgraph import Memory, Subgraph
@@ -85,7 +86,7 @@ def _transfer_cycles(subgraph: Subgraph, buffer: Buffer, tiling: Tiling, spec: E
         return constants_work(spec, 1, size, 1).cycles
     first, last = subgraph.ops[0], subgraph.ops[-1]
     memory = {"second": subgraph.second, "output": subgraph.output}.get(buffer.name, subgraph.input)
-    whole = len(subgraph.ops) > 1 or (buffer.name == "input" and isinstance(first, Conv2d) and not first.depthwise)
+    whole = len(subgraph.ops) > 1 or (buffer.name == "input" and _sums_channels(first))
     shape = {"second": subgraph.second_shape, "output": last.output}.get(buffer.name, first.input)
     kind = {"second": second_type(last), "output": output_type(last)}.get(buffer.name, input_type(first))
     (height, width, channels), element = shape, kind.bytes
@@ -97,6 +98,11 @@ def _transfer_cycles(subgraph: Subgraph, buffer: Buffer, tiling: Tiling, spec: E
         return dma_work(spec, 1, size, 1).cycles
     run = cut * element
     return dma_work(spec, size // run, run, size // run).cycles
+
+
+def _sums_channels(op: Op) -> bool:
+    """True where one channel of the result needs all channels of the input."""
+    return isinstance(op, MatMul | Reduce) or (isinstance(op, Conv2d) and not op.depthwise)
 
 
 def physics(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> Durations:

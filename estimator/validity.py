@@ -21,7 +21,10 @@ _BOX = (
     "input_in_dram", "output_in_dram", "second_in_dram", "host_order", "residual",
 )  # fmt: skip
 _BOX_COLUMNS = np.array([COLUMN[name] for name in _BOX])
-_MARGIN = 0.05  # of the span of a feature: how far outside still counts as seen
+_MARGIN = 0.02  # of the span of a feature, or of a hole: how far outside still counts as seen
+_SIZE = "log_latency"
+_HOLE = 0.3  # octaves of latency: narrower gaps between measurements are no holes
+_UNUSUAL = 2.0  # how much wider than nine gaps in ten a hole is
 _FEW = 20  # below this many held-out samples a kind borrows the errors of all kinds
 
 
@@ -65,40 +68,71 @@ def conformal_factor(ratios: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ValidityBox:
-    """Lowest and highest value of the main features among the measurements of each kind number."""
+    """By kind number: lowest and highest value of the main features among the measurements, and `holes`, ranges of
+    log2 latency within these where nothing was measured although it was measured closely around."""
 
     ranges: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]]
+    holes: Mapping[int, tuple[tuple[float, float], ...]]
 
     def outside(self, x: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Rows that extrapolate: a feature outside of its range, or a kind never seen."""
+        """Rows that extrapolate: a feature outside of its range, a size in a hole, or a kind never seen."""
         nothing = ((inf,) * len(_BOX), (-inf,) * len(_BOX))
-        limits = np.array([self.ranges.get(int(kind), nothing) for kind in x[:, COLUMN["kind"]]])
+        kinds = x[:, COLUMN["kind"]].astype(int)
+        limits = np.array([self.ranges.get(kind, nothing) for kind in kinds.tolist()]).reshape(len(x), 2, len(_BOX))
         values = x[:, _BOX_COLUMNS]
-        return np.any((values < limits[:, 0]) | (values > limits[:, 1]), axis=1)
+        found = np.any((values < limits[:, 0]) | (values > limits[:, 1]), axis=1)
+        for kind in set(kinds.tolist()) & self.holes.keys():
+            sizes = x[:, COLUMN[_SIZE]]
+            for low, high in self.holes[kind]:
+                found |= (kinds == kind) & (sizes > low) & (sizes < high)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
-        """By kind and feature, [lowest, highest]."""
+        """By kind and feature, [lowest, highest]; under "holes", a list of such pairs."""
         return {
-            str(KINDS[kind]): {n: [a, b] for n, a, b in zip(_BOX, low, high, strict=True)}
+            str(KINDS[kind]): {
+                **{n: [a, b] for n, a, b in zip(_BOX, low, high, strict=True)},
+                "holes": [list(hole) for hole in self.holes.get(kind, ())],
+            }
             for kind, (low, high) in self.ranges.items()
         }
 
 
 def validity_box(x: NDArray[np.float64]) -> ValidityBox:
-    """The box around the rows of a feature matrix."""
+    """The box around the rows of a feature matrix, and its holes."""
     ranges: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {}
+    holes: dict[int, tuple[tuple[float, float], ...]] = {}
     for kind in np.unique(x[:, 0].astype(int)):
-        rows = x[x[:, 0] == kind][:, _BOX_COLUMNS]
+        own = x[x[:, 0] == kind]
+        rows = own[:, _BOX_COLUMNS]
         margin = _MARGIN * np.ptp(rows, axis=0)
         low, high = rows.min(axis=0) - margin, rows.max(axis=0) + margin
         ranges[int(kind)] = tuple(low.tolist()), tuple(high.tolist())
-    return ValidityBox(ranges)
+        if found := _holes(own[:, COLUMN[_SIZE]]):
+            holes[int(kind)] = found
+    return ValidityBox(ranges, holes)
+
+
+def _holes(sizes: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
+    """Gaps between neighbouring sizes that are wide in themselves and beside nearly all other gaps."""
+    seen = np.unique(sizes)
+    gaps = np.diff(seen)
+    if not len(gaps):
+        return ()
+    wide = gaps > max(_HOLE, _UNUSUAL * float(np.quantile(gaps, 0.9)))
+    edge = _MARGIN * gaps[wide]
+    pairs = zip(seen[:-1][wide] + edge, seen[1:][wide] - edge, strict=True)
+    return tuple((float(low), float(high)) for low, high in pairs)
 
 
 def box_from_dict(value: Mapping[str, Any]) -> ValidityBox:
     """The inverse of `ValidityBox.as_dict`; missing features raise `KeyError`, other malformed values `ValueError`."""
     ranges: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {}
-    for kind, features in value.items():
-        limits = [(float(low), float(high)) for low, high in (features[name] for name in _BOX)]
-        ranges[KINDS.index(Kind(kind))] = tuple(low for low, _ in limits), tuple(high for _, high in limits)
-    return ValidityBox(ranges)
+    holes: dict[int, tuple[tuple[float, float], ...]] = {}
+    for name, features in value.items():
+        kind = KINDS.index(Kind(name))
+        limits = [(float(low), float(high)) for low, high in (features[feature] for feature in _BOX)]
+        ranges[kind] = tuple(low for low, _ in limits), tuple(high for _, high in limits)
+        if found := tuple((float(low), float(high)) for low, high in features["holes"]):
+            holes[kind] = found
+    return ValidityBox(ranges, holes)

@@ -38,7 +38,7 @@ def test_without_a_target_the_file_says_which(saved: Path) -> None:
 
 def test_another_schema_version_is_refused_with_both_versions(saved: Path) -> None:
     _edit(saved, lambda document: document.update(schema_version=9))
-    with pytest.raises(EstimatorError, match="schema version 9, this lanefit reads 1"):
+    with pytest.raises(EstimatorError, match="schema version 9, this lanefit reads 2"):
         load_estimator(saved)
 
 
