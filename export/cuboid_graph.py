@@ -90,3 +90,21 @@ def with_best_leaf(op: CuboidAttention, spec: EngineSpec) -> CuboidAttention:
     if not found:
         raise UnsupportedError(f"cuboid attention with {op.global_vectors} global vectors does not fit {spec.name}")
     return min(found, key=lambda pair: (pair[0], pair[1].leaf))[1]
+
+
+def with_best_leaves(graph: Graph, spec: EngineSpec) -> Graph:
+    """The graph in which every layer with global vectors has the leaves of `with_best_leaf`.
+
+    Raises:
+        UnsupportedError: naming the node that does not fit.
+    """
+    return replace(graph, nodes=tuple(_with_leaf(node, spec) for node in graph.nodes))
+
+
+def _with_leaf(node: Node, spec: EngineSpec) -> Node:
+    if not isinstance(node.op, CuboidAttention) or not node.op.global_vectors:
+        return node
+    try:
+        return replace(node, op=with_best_leaf(node.op, spec))
+    except UnsupportedError as error:
+        raise UnsupportedError(error.what, where=f"node {node.name!r}") from error

@@ -31,14 +31,36 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class CuboidMatch:
-    """One layer: it reads `input` (1, T, H, W, C) and, with global vectors, `global_input`; `nodes` compute it."""
+    """One layer: it reads `input` (1, T, H, W, C) and, with global vectors, `global_input`; `nodes` compute it, among
+    them `softmax`, which names it."""
 
     input: str
     output: str
     parameters: CuboidParameters
     nodes: tuple[str, ...]
+    softmax: str = ""
     global_input: str | None = None
     global_output: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,) if self.global_input is None else (self.input, self.global_input)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.output,) if self.global_output is None else (self.output, self.global_output)
+
+
+def seen_inside(index: GraphIndex, match: CuboidMatch) -> str | None:
+    """A tensor between inputs and outputs of a layer that something else reads, or the host."""
+    own = set(match.nodes)
+    names = (name for node in index.nodes if node.name in own for name in node.output)
+    for name in names:
+        if name not in match.outputs and (
+            name in index.outputs or any(reader.name not in own for reader in index.consumers[name])
+        ):
+            return name
+    return None
 
 
 @dataclass(frozen=True)
@@ -236,7 +258,7 @@ class _Reader:
             query=query.projection, key=key.projection, value=_scaled(value),
             bias=self._bias(p), out=out,
         )  # fmt: skip
-        found = CuboidMatch(input_, output, parameters, ())
+        found = CuboidMatch(input_, output, parameters, (), p.softmax.name)
         used: list[str] = []
         if len(p.keys) > 1:
             found, used = self._with_globals(found, p, others)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
+from ..kernels.cuboid_op import CuboidAttention
+from .attention_site import attention_piece, attention_sites
 from .normalise import normalise
 from .onnx_model import GraphIndex
-from .placement import Placement, border, refusal, rule_name, tiling, view
+from .placement import Placement, attention_refusal, border, cuboid_attention, refusal, rule_name, tiling, view
 from .regions import Region, form_regions
 from .sites import BORDER, sites
 from .translate import Piece, translate
@@ -39,11 +41,10 @@ def import_model(
 
 
 def _place(index: GraphIndex, demoted: Mapping[str, str]) -> tuple[dict[str, Piece], dict[str, tuple[str, str]]]:
-    pieces: dict[str, Piece] = {}
-    refused: dict[str, tuple[str, str]] = {}
-    taken: set[str] = set()
+    pieces, refused = _place_attention(index, demoted)
+    taken = {name for piece in pieces.values() for node in piece.nodes for name in node.source}
     for site in sites(index):
-        if site.node.name in taken:
+        if site.node.name in taken or site.node.name in refused:
             continue
         reason = (rule_name(tiling), demoted[site.node.name]) if site.node.name in demoted else refusal(site)
         if reason is not None:
@@ -54,13 +55,36 @@ def _place(index: GraphIndex, demoted: Mapping[str, str]) -> tuple[dict[str, Pie
     return pieces, refused
 
 
+def _place_attention(
+    index: GraphIndex, demoted: Mapping[str, str]
+) -> tuple[dict[str, Piece], dict[str, tuple[str, str]]]:
+    pieces: dict[str, Piece] = {}
+    refused: dict[str, tuple[str, str]] = {}
+    for site in attention_sites(index):
+        reason = (rule_name(tiling), demoted[site.name]) if site.name in demoted else attention_refusal(site)
+        if reason is None:
+            pieces[site.name] = attention_piece(site)
+        else:
+            refused[site.name] = reason
+    return pieces, refused
+
+
 def _placements(
     model: ModelProto, host: ModelProto, pieces: Mapping[str, Piece], refused: Mapping[str, tuple[str, str]]
 ) -> tuple[Placement, ...]:
     on_cpu = {node.name for node in host.graph.node}
     result = []
+    parts = {
+        name: node.name
+        for piece in pieces.values()
+        for node in piece.nodes
+        for name in node.source
+        if isinstance(node.op, CuboidAttention)
+    }
     for node in model.graph.node:
-        if node.name not in on_cpu:
+        if node.name in parts and node.name not in on_cpu:
+            result.append(Placement(node.name, node.op_type, "engine", rule_name(cuboid_attention), parts[node.name]))
+        elif node.name not in on_cpu:
             result.append(Placement(node.name, node.op_type, "engine"))
         elif node.name in refused:
             result.append(Placement(node.name, node.op_type, "cpu", *refused[node.name]))

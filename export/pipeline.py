@@ -17,6 +17,7 @@ from ..common.errors import ModelError, UnsupportedError
 from ..targets.spec import EngineSpec
 from .compiler import Compiled, compile_graph
 from .contents import assemble
+from .cuboid_graph import with_best_leaves
 from .engines import emulator_engine
 from .graph import Graph
 from .host import Arrays, build_host
@@ -207,12 +208,19 @@ def build(
     while True:
         imported = _typed(import_model(int8, demoted=demoted), precision, real)
         try:
+            imported = _leafed(imported, spec)
             return Built(spec, imported, tuple(compile_with(region.graph, spec) for region in imported.regions))
         except UnsupportedError as error:
             refused = _blamed(error.where, imported)
             if not refused:
                 raise
             demoted |= dict.fromkeys(refused, error.what)
+
+
+def _leafed(imported: Imported, spec: EngineSpec) -> Imported:
+    """The regions with the leaves of global vectors that suit the engine: they decide what is computed."""
+    regions = tuple(replace(region, graph=with_best_leaves(region.graph, spec)) for region in imported.regions)
+    return replace(imported, regions=regions)
 
 
 def _typed(imported: Imported, precision: Precision, real: ModelProto | None) -> Imported:

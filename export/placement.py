@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from ..common.errors import UnsupportedError
+from .attention_site import ATTENTION_RULES, AttentionRule, AttentionSite
 from .onnx_model import DEQUANTISE, QUANTISE, attribute
 from .patterns import FUNCTIONS, NORMALISATIONS, Normalisation, Unary
 from .sites import LINEAR, Site, clip_bounds, map_shape, reduced_axes, stored_quantisation
@@ -21,7 +22,8 @@ Rule: TypeAlias = Callable[[Site], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one ONNX operator runs; on the CPU with the rule that refused it and the offending value."""
+    """Where one ONNX operator runs; on the CPU with the rule that refused it and the offending value, on the engine
+    with the pattern that it is a part of, if that has a rule, and the operator that names it."""
 
     node: str
     op_type: str
@@ -44,6 +46,12 @@ def refusal(site: Site) -> tuple[str, str] | None:
         if value is not None:
             return rule_name(rule), value
     return None
+
+
+def attention_refusal(site: AttentionSite) -> tuple[str, str] | None:
+    """The same for cuboid attention."""
+    found = ((rule, rule(site)) for rule in ATTENTION_RULES)
+    return next(((rule_name(rule), value) for rule, value in found if value is not None), None)
 
 
 def _rules(site: Site) -> tuple[Rule, ...]:
@@ -305,10 +313,15 @@ def tiling(_: Site) -> str | None:
     return None
 
 
+def cuboid_attention(_: AttentionSite) -> str | None:
+    """Cuboid attention, from its normalisation to its projection, is one operator of the engine."""
+    return None
+
+
 _EXPLANATIONS: tuple[Rule, ...] = (border, view, tiling)
 
 
-def rule_name(rule: Rule) -> str:
+def rule_name(rule: Rule | AttentionRule) -> str:
     return rule.__name__.replace("_", "-")  # type: ignore[attr-defined]
 
 
@@ -322,6 +335,11 @@ def support_table() -> Iterator[tuple[str, str, str]]:
     for name, rules in _OPERATORS.items():
         for rule in rules:
             yield name, rule_name(rule), sentence(rule_name(rule))
+    for rule in ATTENTION_RULES:
+        yield "cuboid attention", rule_name(rule), sentence(rule_name(rule))
 
 
-_RULES = {rule_name(r): r for r in (operator, *_EXPLANATIONS, *(r for rules in _OPERATORS.values() for r in rules))}
+_RULES: dict[str, Rule | AttentionRule] = {
+    rule_name(r): r for r in (operator, *_EXPLANATIONS, *(r for rules in _OPERATORS.values() for r in rules))
+}
+_RULES |= {rule_name(r): r for r in (cuboid_attention, *ATTENTION_RULES)}

@@ -6,7 +6,7 @@ Only operators that the engine can take are quantised; the others keep their flo
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
 from ..common.errors import ModelError
+from .attention import with_ranges
+from .cuboid_pattern import CuboidMatch, find_cuboid_attention, seen_inside
 from .onnx_export import quiet
 from .onnx_model import (
     DEQUANTISE,
@@ -57,12 +59,14 @@ def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
         raise ModelError(f"the model has inputs {inputs.inputs}; calibration covers one", hint="quantise it beforehand")
     name = inputs.inputs[0]
     samples = calibration_samples(calibration, inputs.shape(name))
-    marked, inside = _marked(model)
+    model = _named(model)
+    matches = _attention(with_static_shapes(model))
+    marked, inside = _marked(model, matches)
     result = _without_marks(_run_quantiser(marked, [{name: sample} for sample in samples], inside))
     if not is_quantised(result):
         hint = f"the engine's operators are {', '.join(QUANTISED_OPERATORS)}"
         raise ModelError("no operator of this model can be quantised for the engine", where=model.graph.name, hint=hint)
-    return with_shared_scales(_tidy(result))
+    return with_ranges(with_shared_scales(_tidy(result)), model, matches, [{name: sample} for sample in samples])
 
 
 def calibration_samples(calibration: Calibration, shape: tuple[int, ...]) -> list[NDArray[np.float32]]:
@@ -86,28 +90,56 @@ def random_calibration(shape: tuple[int, ...], count: int = 1, seed: int = 0) ->
     return [np.random.default_rng(seed).standard_normal((count, *shape[1:]), np.float32)]
 
 
-def _marked(model: ModelProto) -> tuple[ModelProto, list[str]]:
-    """The model with marks around its patterns, and the names of the operators inside, which stay as they are."""
+def _attention(model: ModelProto) -> list[CuboidMatch]:
+    """Cuboid-attention layers that nobody else looks into."""
+    if not any(node.op_type == "Softmax" for node in model.graph.node):
+        return []
+    index = GraphIndex(model)
+    return [match for match in find_cuboid_attention(model)[0] if seen_inside(index, match) is None]
+
+
+def _named(model: ModelProto) -> ModelProto:
+    """A copy in which every operator has a name of its own."""
     model = copy_of(model)
     wanted = (node.name or f"{node.op_type}_{i}" for i, node in enumerate(model.graph.node))
     for node, name in zip(model.graph.node, unique_names(wanted), strict=True):
         node.name = name
+    return model
+
+
+def _marked(model: ModelProto, matches: Sequence[CuboidMatch]) -> tuple[ModelProto, list[str]]:
+    """The model with marks around its patterns and the attention layers `matches`, and the names of the operators
+    inside, which stay as they are."""
+    model = copy_of(model)
     index = GraphIndex(with_static_shapes(model))
-    inside: list[str] = []
+    inside = [name for match in matches for name in match.nodes]
+    for number, match in enumerate(matches):
+        _mark(model, f"{_PATTERN}.attention{number}", set(match.nodes), match.inputs, match.outputs)
+    taken = set(inside)
     for number, pattern in enumerate(patterns(index)):
         own = {node.name for node in pattern.nodes}
+        if own & taken:
+            continue
         inside += sorted(own)
-        entry, leaving = f"{pattern.source}.{_PATTERN}{number}", f"{pattern.output}.{_PATTERN}"
-        for node in model.graph.node:
-            if node.name in own:
-                node.input[:] = [entry if name == pattern.source else name for name in node.input]
-                node.output[:] = [leaving if name == pattern.output else name for name in node.output]
-        for name, source, target in (("before", pattern.source, entry), ("behind", leaving, pattern.output)):
-            model.graph.node.append(helper.make_node(_MARK, [source], [target], name=f"{_PATTERN}{number}.{name}"))
+        _mark(model, f"{_PATTERN}{number}", own, (pattern.source,), (pattern.output,))
     ordered = topological(list(model.graph.node), [v.name for v in model.graph.output])
     del model.graph.node[:]
     model.graph.node.extend(ordered)
     return model, inside
+
+
+def _mark(model: ModelProto, label: str, own: set[str], sources: Sequence[str], outputs: Sequence[str]) -> None:
+    """Puts marks on the tensors that the operators `own` read, and on those that they give."""
+    entries = {name: f"{name}.{label}" for name in sources}
+    leaving = {name: f"{name}.{_PATTERN}" for name in outputs}
+    for node in model.graph.node:
+        if node.name in own:
+            node.input[:] = [entries.get(name, name) for name in node.input]
+            node.output[:] = [leaving.get(name, name) for name in node.output]
+    pairs = [("before", name, entry) for name, entry in entries.items()]
+    pairs += [("behind", left, name) for name, left in leaving.items()]
+    for number, (side, source, target) in enumerate(pairs):
+        model.graph.node.append(helper.make_node(_MARK, [source], [target], name=f"{label}.{side}{number}"))
 
 
 def _without_marks(model: ModelProto) -> ModelProto:

@@ -74,24 +74,29 @@ def _unit_model(model: ModelProto, pieces: Mapping[str, Piece]) -> ModelProto:
 
 
 def _unit(name: str, piece: Piece) -> NodeProto:
-    made = {node.output for node in piece.nodes}
+    made = {output for node in piece.nodes for output in (node.output, *node.extra)}
     inputs = dict.fromkeys(i for node in piece.nodes for i in node.inputs if i not in made)
-    return helper.make_node(UNIT, list(inputs), [piece.nodes[-1].output], name=name, domain=DOMAIN)
+    return helper.make_node(UNIT, list(inputs), list(_results(piece)), name=name, domain=DOMAIN)
+
+
+def _results(piece: Piece) -> tuple[str, ...]:
+    """What a piece gives to others: the map of its last node, and further outputs of it."""
+    return (piece.nodes[-1].output, *piece.nodes[-1].extra)
 
 
 def _region(number: int, names: list[str], pieces: Mapping[str, Piece], index: GraphIndex) -> Region:
     inside = [pieces[name] for name in names]
     nodes = tuple(node for piece in inside for node in piece.nodes)
-    made = {node.output for node in nodes}
+    made = {output for node in nodes for output in (node.output, *node.extra)}
     tensors: dict[str, Tensor] = {t.name: t for piece in inside for t in piece.tensors}
     constants: dict[str, Constants] = {k: v for piece in inside for k, v in piece.constants.items()}
     inputs = tuple(dict.fromkeys(i for node in nodes for i in node.inputs if i not in made))
     own = set(names)
     outputs = tuple(
-        piece.nodes[-1].output
+        name
         for piece in inside
-        if piece.nodes[-1].output in index.outputs
-        or any(reader.name not in own for reader in index.consumers[piece.nodes[-1].output])
+        for name in _results(piece)
+        if name in index.outputs or any(reader.name not in own for reader in index.consumers[name])
     )
     return Region(number, Graph(nodes, tensors, inputs, outputs, constants))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,12 @@ _LARGEST_ADDEND = 2**29
 _SHARED = "share the tokens' queries, keys and values (separate_global_qkv=False)"
 
 
+INTERMEDIATES = ("input", "normed", "query", "key", "value", "logits", "attended", "output")
+GLOBAL_INTERMEDIATES = tuple(f"global_{n}" for n in ("input", "normed", "query", "logits", "attended", "output"))
+Span: TypeAlias = tuple[float, float]
+Affine: TypeAlias = tuple[float, int]  # scale and zero point
+
+
 @dataclass(frozen=True, slots=True)
 class Quantised:
     """A layer in integers, with the scales of its input and output."""
@@ -36,27 +43,68 @@ class Quantised:
     global_output: tuple[float, int] = (1.0, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Least and largest value of every intermediate that calibration saw, by the names in `INTERMEDIATES`, and for
+    layers with `vectors` global vectors by those in `GLOBAL_INTERMEDIATES` too."""
+
+    spans: Mapping[str, Span]
+    vectors: int = 0
+
+    @classmethod
+    def of(cls, p: CuboidParameters, samples: Sequence[Floats], vectors: Sequence[Floats] = ()) -> Ranges:
+        """What `samples` (T, H, W, C), and with each of them global `vectors` (K, C), show.
+
+        Raises:
+            UnsupportedError: no samples, or not as many of the global vectors.
+        """
+        if not samples:
+            raise UnsupportedError("scales need at least one sample")
+        if (p.globals is None) == bool(vectors) or len(vectors) not in (0, len(samples)):
+            raise UnsupportedError(f"{len(vectors)} samples of global vectors for {len(samples)} of the tensor")
+        pairs = zip(samples, vectors, strict=True) if vectors else zip(samples)
+        found = [_spans(p, attention(p, *pair), *pair) for pair in pairs]
+        spans = {
+            name: (min(spans[name][0] for spans in found), max(spans[name][1] for spans in found)) for name in found[0]
+        }
+        return cls(spans, len(vectors[0]) if vectors else 0)
+
+    def affine(self, name: str) -> Affine:
+        """Scale and zero point of an int8 tensor."""
+        low, high = self.spans[name]
+        low, high = min(0.0, low), max(0.0, high)
+        scale = max(high - low, 1e-6) / 255
+        return scale, int(np.clip(round(-128 - low / scale), -128, 127))
+
+    def largest(self, name: str) -> float:
+        return max(1e-6, *(abs(bound) for bound in self.spans[name]))
+
+    def symmetric(self, name: str) -> float:
+        """Scale of an int8 tensor with zero point 0."""
+        return self.largest(name) / 127
+
+
 def quantise(p: CuboidParameters, samples: Sequence[Floats], vectors: Sequence[Floats] = ()) -> Quantised:
-    """The layer in integers, with scales that cover what `samples` (T, H, W, C), and with each of them global
-    `vectors` (K, C), show of every intermediate.
+    """The layer in integers, with scales that cover what `samples` and `vectors` show; see `Ranges.of`."""
+    return quantise_ranges(p, Ranges.of(p, samples, vectors))
+
+
+def quantise_ranges(p: CuboidParameters, r: Ranges, ends: Mapping[str, Affine] | None = None) -> Quantised:
+    """The layer in integers; `ends` are scales and zero points of input and output that are given already, by name.
 
     Raises:
         UnsupportedError: padding or global vectors that the integer form does not have.
     """
     if p.cuboids.padding == "nearest":
         raise UnsupportedError("padding 'nearest' moves every token and is not run by the engine")
-    if not samples:
-        raise UnsupportedError("scales need at least one sample")
-    if (p.globals is None) == bool(vectors) or len(vectors) not in (0, len(samples)):
-        raise UnsupportedError(f"{len(vectors)} samples of global vectors for {len(samples)} of the tensor")
-    seen = [attention(p, *pair) for pair in (zip(samples, vectors, strict=True) if vectors else zip(samples))]
-    x_scale, x_zero = _affine(samples)
-    y_scale, y_zero = _affine([a.normed for a in seen])
-    q_scale, k_scale, v_scale = (_symmetric([part for a in seen for part in _projected(p, a, n)]) for n in range(3))
-    o_scale, o_zero = _affine([a.attended for a in seen]) if p.out is None else (_symmetric_of(seen), 0)
-    out_scale, out_zero = (o_scale, o_zero) if p.out is None else _affine([a.output for a in seen])
+    given = ends or {}
+    x_scale, x_zero = given.get("input") or r.affine("input")
+    y_scale, y_zero = r.affine("normed")
+    q_scale, k_scale, v_scale = (r.symmetric(name) for name in ("query", "key", "value"))
+    output = given.get("output") or r.affine("output")
+    o_scale, o_zero = output if p.out is None else (r.symmetric("attended"), 0)
     product = q_scale * k_scale * p.scale
-    logit_scale = max(1e-6, _largest([a.logits for a in seen])) / _LOGIT_STEPS
+    logit_scale = r.largest("logits") / _LOGIT_STEPS
     token = _joined([
         linear(part, y_scale, scale) for part, scale in ((p.query, q_scale), (p.key, k_scale), (p.value, v_scale))
     ])  # fmt: skip
@@ -72,17 +120,17 @@ def quantise(p: CuboidParameters, samples: Sequence[Floats], vectors: Sequence[F
         exponential=Exponential.of(logit_scale),
         attend=scale16(v_scale / o_scale / _ONE),
         attended_zero=o_zero,
-        out=None if p.out is None else linear(p.out, o_scale, out_scale, out_zero),
+        out=None if p.out is None else linear(p.out, o_scale, *output),
     )
     if p.globals is None:
-        return Quantised(layer, x_scale, out_scale, out_zero)
-    found, scales = quantise_globals(p, seen, vectors, (k_scale, v_scale))
-    return Quantised(replace(layer, globals=found), x_scale, out_scale, out_zero, *scales)
+        return Quantised(layer, x_scale, *output)
+    found, scales = quantise_globals(p, r, given)
+    return Quantised(replace(layer, globals=found), x_scale, *output, *scales)
 
 
 def quantise_globals(
-    p: CuboidParameters, seen: Sequence[Activations], vectors: Sequence[Floats], token_scales: tuple[float, float]
-) -> tuple[IntegerGlobals, tuple[tuple[float, int], tuple[float, int]]]:
+    p: CuboidParameters, r: Ranges, given: Mapping[str, Affine]
+) -> tuple[IntegerGlobals, tuple[Affine, Affine]]:
     """The part of the global vectors, and scale and zero point of their input and output.
 
     Raises:
@@ -95,15 +143,17 @@ def quantise_globals(
         t.own and not all(a.equals(b) for a, b in zip(t.own, (t.query, t.l2g_key, t.l2g_value), strict=True))
     ):
         raise UnsupportedError("global vectors with separate projections have no integer form", hint=_SHARED)
-    k_scale, v_scale = token_scales
-    g, normed = _affine(vectors), _affine([_given(a.global_normed) for a in seen])
-    q_scale = _symmetric([t.query(_given(a.global_normed)) for a in seen])
+    k_scale, v_scale, q_scale = (r.symmetric(name) for name in ("key", "value", "global_query"))
+    g, normed = given.get("global_input") or r.affine("global_input"), r.affine("global_normed")
     # Sums of exponentials exceed the largest logit by up to the logarithm of the number of keys.
-    count = p.cuboids.count * p.cuboids.volume + len(vectors[0])
-    unit = (max(1e-6, _largest([_given(a.global_logits) for a in seen])) + math.log(count)) / _LOGIT_STEPS
-    o_scale = _symmetric([_given(a.global_attended) for a in seen])
+    count = p.cuboids.count * p.cuboids.volume + r.vectors
+    unit = (r.largest("global_logits") + math.log(count)) / _LOGIT_STEPS
+    o_scale = r.symmetric("global_attended")
+    output = given.get("global_output") or (r.affine("global_output") if t.out else (o_scale, 0))
+    if t.out is None and output[1]:
+        raise UnsupportedError(f"global vectors without projection have the zero point 0, not {output[1]}")
+    o_scale = o_scale if t.out else output[0]
     parts = (linear(t.l2g_key, normed[0], k_scale), linear(t.l2g_value, normed[0], v_scale))
-    output = _affine([_given(a.global_output) for a in seen]) if t.out else (o_scale, 0)
     found = IntegerGlobals(
         input_zero=g[1],
         norm=norm(t.norm, g[0], normed),
@@ -119,12 +169,23 @@ def quantise_globals(
     return found, (g, output)
 
 
-def _projected(p: CuboidParameters, a: Activations, number: int) -> list[Floats]:
-    """Queries, keys or values: of the tokens, and of global vectors where they share the scale."""
-    if p.globals is None or number == 0:
-        return [a.values[number]]
-    far = p.globals.l2g_key if number == 1 else p.globals.l2g_value
-    return [a.values[number], far(_given(a.global_normed))]
+def _spans(p: CuboidParameters, a: Activations, x: Floats, g: Floats | None = None) -> dict[str, Span]:
+    """Extremes of one call; keys and values are those of global vectors too, since both share a scale."""
+    query, key, value = ([part] for part in a.values)
+    found = {"input": [x], "normed": [a.normed], "logits": [a.logits], "attended": [a.attended], "output": [a.output]}
+    if p.globals is not None and g is not None:
+        t, normed = p.globals, _given(a.global_normed)
+        key, value = [*key, t.l2g_key(normed)], [*value, t.l2g_value(normed)]
+        found |= {
+            "global_input": [g], "global_normed": [normed], "global_query": [t.query(normed)],
+            "global_logits": [_given(a.global_logits)], "global_attended": [_given(a.global_attended)],
+            "global_output": [_given(a.global_output)],
+        }  # fmt: skip
+    found |= {"query": query, "key": key, "value": value}
+    return {
+        name: (min(float(v.min()) for v in values), max(float(v.max()) for v in values))
+        for name, values in found.items()
+    }
 
 
 def _given(value: Floats | None) -> Floats:
@@ -180,22 +241,3 @@ def _hidden(products_per_step: float) -> int:
     if -found > _LARGEST_ADDEND:
         raise UnsupportedError("logits are too large beside the products of queries and keys to hide a key")
     return found
-
-
-def _symmetric_of(seen: Sequence[Activations]) -> float:
-    return _symmetric([a.attended for a in seen])
-
-
-def _largest(samples: Sequence[Floats]) -> float:
-    return max(float(np.abs(sample).max()) for sample in samples)
-
-
-def _symmetric(samples: Sequence[Floats]) -> float:
-    return max(_largest(samples), 1e-6) / 127
-
-
-def _affine(samples: Sequence[Floats]) -> tuple[float, int]:
-    low = min(0.0, min(float(sample.min()) for sample in samples))
-    high = max(0.0, max(float(sample.max()) for sample in samples))
-    scale = max(high - low, 1e-6) / 255
-    return scale, int(np.clip(round(-128 - low / scale), -128, 127))
