@@ -160,7 +160,7 @@ def find_cuboids(positions: Table, shape: Triple, padding: str) -> Cuboids:
     coordinates = np.stack(np.unravel_index(np.where(valid, positions, 0), shape))
     for cuboid in _cuboid_sizes(shape, count, volume):
         axes = [
-            _axis(size, block, coordinate, valid, (number, cuboid, shape))
+            _axis(size, block, coordinate, valid, (number, cuboid, shape), padding == "nearest")
             for number, (size, block, coordinate) in enumerate(zip(shape, cuboid, coordinates, strict=True))
         ]
         t, h, w = axes
@@ -183,16 +183,21 @@ def _cuboid_sizes(shape: Triple, count: int, volume: int) -> Iterator[Triple]:
 
 
 def _axis(
-    size: int, block: int, coordinate: Table, valid: NDArray[np.bool_], where: tuple[int, Triple, Triple]
+    size: int,
+    block: int,
+    coordinate: Table,
+    valid: NDArray[np.bool_],
+    where: tuple[int, Triple, Triple],
+    nearest: bool,
 ) -> Axis | None:
     """The axis whose blocks have these coordinates wherever a token is valid."""
     number, cuboid, shape = where
     blocks = [-(-extent // part) for extent, part in zip(shape, cuboid, strict=True)]
     for strategy, shift in [("l", s) for s in range(block)] + [("d", 0)]:
-        axis = Axis.of(size, block, shift, strategy)
+        axis = Axis.of(size, block, shift, strategy, nearest=nearest)
         spread = [1] * 6
-        spread[number], spread[number + 3] = axis.source.shape
-        source = np.broadcast_to(axis.source.reshape(spread), (*blocks, *cuboid)).reshape(coordinate.shape)
+        spread[number], spread[number + 3] = axis.loads.shape
+        source = np.broadcast_to(axis.loads.reshape(spread), (*blocks, *cuboid)).reshape(coordinate.shape)
         if (source[valid] == coordinate[valid]).all():
             return axis
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -279,7 +280,8 @@ class _Reader:
         local = mask[:, :, :, :volume]
         if (local != local[:1]).any() or not mask[:, :, :, volume:].all():
             raise UnsupportedError("heads hide different keys, or global vectors are hidden")
-        for padding in ("zeros", "ignore"):
+        stretched = (positions >= 0).all() and positions.size > prod(shape)
+        for padding in ("nearest",) if stretched else ("zeros", "ignore"):
             found = find_cuboids(positions, shape, padding)
             if np.array_equal(np.broadcast_to(local[0], found.mask.shape), found.mask):
                 return found
@@ -330,10 +332,7 @@ class _Reader:
 
     def _at(self, root: str, elements: NDArray[np.int64], cuboids: Cuboids, shape: tuple[int, ...]) -> str:
         """The first tensor that holds `elements` (cuboid tokens, channels) of `root` where the tokens came from."""
-        padded = np.empty((int(np.prod(cuboids.padded)), shape[-1]), np.int64)
-        padded[cuboids.source.reshape(-1)] = elements
-        t, h, w = cuboids.shape
-        wanted = padded.reshape(*cuboids.padded, shape[-1])[:t, :h, :w].reshape(shape)
+        wanted = elements[cuboids.scattered].reshape(shape)
         for node in self.index.nodes:
             for name in node.output:
                 if name in self.index.types and self.index.shape(name) == shape:
@@ -372,7 +371,7 @@ class _Reader:
     @staticmethod
     def _check_global(p: CuboidParameters, other: _Products) -> None:
         positions = other.keys[0].positions.reshape(-1)
-        expected = np.where(p.cuboids.valid, _raster(p.cuboids), -1).reshape(-1)
+        expected = p.cuboids.gathered.reshape(-1)
         if other.bias is not None or not np.array_equal(np.sort(positions), np.sort(expected)):
             raise UnsupportedError("global vectors do not attend to every token alike")
         hidden = ~other.mask.reshape(-1, other.mask.shape[-1])
@@ -453,13 +452,6 @@ def _row_tokens(table: NDArray[np.int64], shape: tuple[int, ...], query: Operand
         number = number * shape[axis] + coordinates[axis]
     inverse(number, len(rows))
     return number
-
-
-def _raster(cuboids: Cuboids) -> NDArray[np.int64]:
-    """Raster number in the unpadded tensor of every token."""
-    t, h, w = np.unravel_index(cuboids.source, cuboids.padded)
-    _, height, width = cuboids.shape
-    return (t * height + h) * width + w
 
 
 def _scaled(value: Operand) -> Projection:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
 from ..common.errors import UnsupportedError
+from ..kernels.cuboid_geometry import nearest_index
 from .onnx_model import GraphIndex, attribute
 
 Table = NDArray[np.int64]
@@ -184,6 +185,28 @@ def _pad(node: NodeProto, table: Table, operands: list[NDArray | None], _: int) 
     return np.pad(table, widths, constant_values=PADDED)
 
 
+def _resize(node: NodeProto, table: Table, operands: list[NDArray | None], _: int) -> Table | None:
+    """Nearest neighbours as torch takes them: floor(position × size ÷ target)."""
+    settings = {
+        "mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor",
+    }  # fmt: skip
+    defaults = {"mode": "nearest", "coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_floor"}
+    if any(attribute(node, name, defaults[name]) != value for name, value in settings.items()):
+        return None
+    _, scales, sizes = [*operands, None, None, None][:3]
+    if attribute(node, "axes") is not None or (sizes is None and scales is None):
+        return None
+    if sizes is not None and sizes.size:
+        targets = [int(size) for size in sizes.reshape(-1)]
+    elif scales is not None:
+        targets = [int(size * scale) for size, scale in zip(table.shape, scales.reshape(-1), strict=True)]
+    else:
+        return None
+    for axis, target in enumerate(targets):
+        table = table.take(nearest_index(table.shape[axis], target), axis)
+    return table
+
+
 def _identity(node: NodeProto, table: Table, operands: list[NDArray | None], _: int) -> Table:
     return table
 
@@ -191,6 +214,7 @@ def _identity(node: NodeProto, table: Table, operands: list[NDArray | None], _: 
 _MOVES: dict[str, Move] = {
     "Reshape": _reshape, "Transpose": _transpose, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Flatten": _flatten,
     "Expand": _expand, "Slice": _slice, "Gather": _gather, "Split": _split, "Pad": _pad, "Identity": _identity,
+    "Resize": _resize,
 }  # fmt: skip
 
 

@@ -30,24 +30,26 @@ PADDINGS: tuple[Padding, ...] = ("zeros", "ignore", "nearest")
 class Axis:
     """One axis of `size` tokens in blocks of `block` tokens, rolled by `shift`.
 
-    Blocks longer than the axis shrink to it and lose their shift; dilated ones have none.
+    Blocks longer than the axis shrink to it and lose their shift; dilated ones have none. What the last block lacks is
+    padding at the end or, with `nearest`, the axis is stretched to the size of its blocks.
     """
 
     size: int
     block: int
     shift: int
     strategy: Strategy
+    nearest: bool = False
 
     @classmethod
-    def of(cls, size: int, block: int, shift: int, strategy: str) -> Axis:
+    def of(cls, size: int, block: int, shift: int, strategy: str, *, nearest: bool = False) -> Axis:
         """The axis with the rules of clamping and shift applied."""
         if min(size, block) < 1 or not 0 <= shift < max(block, 1):
             raise UnsupportedError(f"an axis of {size} tokens cannot be cut into blocks of {block} with shift {shift}")
         if strategy not in ("l", "d"):
             raise UnsupportedError(f"strategy {strategy!r} is neither 'l' (local) nor 'd' (dilated)")
         if size <= block:
-            return cls(size, size, 0, cast(Strategy, strategy))
-        return cls(size, block, 0 if strategy == "d" else shift, cast(Strategy, strategy))
+            return cls(size, size, 0, cast(Strategy, strategy), nearest)
+        return cls(size, block, 0 if strategy == "d" else shift, cast(Strategy, strategy), nearest)
 
     @property
     def blocks(self) -> int:
@@ -68,6 +70,22 @@ class Axis:
     def source(self) -> Ints:
         """Position before padding was cut off and before the roll, (blocks, block); `size` and above are padding."""
         return (self.rolled + self.shift) % self.padded
+
+    @property
+    def loads(self) -> Ints:
+        """Position from which each token is read, (blocks, block); −1 for padding."""
+        if self.nearest:
+            return nearest_index(self.size, self.padded)[self.source]
+        return np.where(self.source < self.size, self.source, -1)
+
+    @property
+    def stores(self) -> Ints:
+        """Position to which each token returns, (blocks, block); −1 where it is dropped."""
+        if not self.nearest:
+            return self.loads
+        found = np.full(self.padded, -1)
+        found[nearest_index(self.padded, self.size)] = np.arange(self.size)
+        return found[self.source]
 
     @property
     def labels(self) -> Ints:
@@ -95,7 +113,8 @@ class Cuboids:
         """
         if padding not in PADDINGS:
             raise UnsupportedError(f"padding {padding!r} is none of {', '.join(PADDINGS)}")
-        t, h, w = (Axis.of(*args) for args in zip(shape, cuboid, shift, strategy, strict=True))
+        stretched = padding == "nearest"
+        t, h, w = (Axis.of(*args, nearest=stretched) for args in zip(shape, cuboid, shift, strategy, strict=True))
         return cls((t, h, w), cuboid, cast(Padding, padding))
 
     @property
@@ -135,9 +154,29 @@ class Cuboids:
         return flat.reshape(self.count, self.volume)
 
     @cached_property
+    def gathered(self) -> Ints:
+        """Raster index in the tensor from which each token is read, (cuboids, volume); −1 for padding."""
+        return self._raster([axis.loads for axis in self.axes])
+
+    @cached_property
+    def scattered(self) -> Ints:
+        """Number (cuboid × volume + place) of the token that returns to each place of the tensor, in raster order."""
+        places = self._raster([axis.stores for axis in self.axes]).reshape(-1)
+        kept = np.flatnonzero(places >= 0)
+        found = np.empty(int(np.prod(self.shape)), np.int64)
+        found[places[kept]] = kept
+        return found
+
+    def _raster(self, axes: list[Ints]) -> Ints:
+        t, h, w = (self._spread(positions, number) for number, positions in enumerate(axes))
+        _, height, width = self.shape
+        inside = (t >= 0) & (h >= 0) & (w >= 0)
+        return np.where(inside, (t * height + h) * width + w, -1).reshape(self.count, self.volume)
+
+    @cached_property
     def valid(self) -> Bools:
         """False for tokens that are padding, (cuboids, volume)."""
-        inside = [self._spread(axis.source < axis.size, n) for n, axis in enumerate(self.axes)]
+        inside = [self._spread(axis.loads >= 0, n) for n, axis in enumerate(self.axes)]
         return np.broadcast_to(inside[0] & inside[1] & inside[2], self._full).reshape(self.count, self.volume)
 
     @cached_property

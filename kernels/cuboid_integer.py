@@ -187,16 +187,12 @@ class IntegerAttention:
 
     def _gathered(self, y: Ints) -> Ints:
         """(T, H, W, C) → (cuboids, volume, C)."""
-        padded = np.full((*self.cuboids.padded, y.shape[-1]), self.norm.zero_point, np.int64)
-        t, h, w = self.cuboids.shape
-        padded[:t, :h, :w] = y
-        return padded.reshape(-1, y.shape[-1])[self.cuboids.source]
+        index = self.cuboids.gathered
+        return np.where(index[..., None] < 0, self.norm.zero_point, y.reshape(-1, y.shape[-1])[index])
 
     def _scattered(self, tokens: Ints) -> Ints:
-        found = np.empty((int(np.prod(self.cuboids.padded)), tokens.shape[-1]), np.int64)
-        found[self.cuboids.source] = tokens
-        t, h, w = self.cuboids.shape
-        return found.reshape(*self.cuboids.padded, -1)[:t, :h, :w]
+        found = tokens.reshape(-1, tokens.shape[-1])[self.cuboids.scattered]
+        return found.reshape(*self.cuboids.shape, -1)
 
 
 def heads_of(x: Ints, heads: int) -> Ints:

@@ -106,7 +106,7 @@ class Mover:
             for axis, number in enumerate((i, j, k)):
                 start = start + (number + part.first[axis]) * (box.tile[axis] * box.runs[axis].step * strides[axis])
             (self.b.acquire if opcode is Opcode.LOAD else self.b.receive)(flow)
-            for pieces in product(*(run.pieces for run in box.runs)):
+            for pieces in product(*(run.pieces if opcode is Opcode.LOAD else run.returns for run in box.runs)):
                 self._piece(opcode, box, pieces, start, tile, tensor)
             (self.b.publish if opcode is Opcode.LOAD else self.b.release)(flow)
         if opcode is Opcode.STORE:

@@ -43,8 +43,6 @@ class CuboidAttention:
     def __post_init__(self) -> None:
         for name in ("size", "cuboid", "shift", "strategy"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.padding == "nearest":
-            raise UnsupportedError("padding 'nearest' moves every token and is not run by the engine")
         if self.heads < 1 or self.channels % self.heads:
             raise UnsupportedError(f"{self.heads} heads do not divide {self.channels} channels")
         if self.keys * max(1, self.leaf) > 2**16:

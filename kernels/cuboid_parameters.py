@@ -135,17 +135,13 @@ def _global(p: CuboidParameters, t: GlobalParameters, tokens: Floats, normed: Fl
 
 def _gathered(x: Floats, cuboids: Cuboids) -> Floats:
     """(T, H, W, C) → (cuboids, volume, C), zeros in the padding."""
-    padded = np.zeros((*cuboids.padded, x.shape[-1]), x.dtype)
-    t, h, w = cuboids.shape
-    padded[:t, :h, :w] = x
-    return padded.reshape(-1, x.shape[-1])[cuboids.source]
+    index = cuboids.gathered
+    return np.where(index[..., None] < 0, 0.0, x.reshape(-1, x.shape[-1])[index])
 
 
 def _scattered(tokens: Floats, cuboids: Cuboids) -> Floats:
-    found = np.empty((int(np.prod(cuboids.padded)), tokens.shape[-1]), tokens.dtype)
-    found[cuboids.source] = tokens
-    t, h, w = cuboids.shape
-    return found.reshape(*cuboids.padded, -1)[:t, :h, :w]
+    found = tokens.reshape(-1, tokens.shape[-1])[cuboids.scattered]
+    return found.reshape(*cuboids.shape, -1)
 
 
 def _projected(out: Projection | None, x: Floats) -> Floats:

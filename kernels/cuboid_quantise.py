@@ -93,10 +93,8 @@ def quantise_ranges(p: CuboidParameters, r: Ranges, ends: Mapping[str, Affine] |
     """The layer in integers; `ends` are scales and zero points of input and output that are given already, by name.
 
     Raises:
-        UnsupportedError: padding or global vectors that the integer form does not have.
+        UnsupportedError: global vectors or scales that the integer form does not have.
     """
-    if p.cuboids.padding == "nearest":
-        raise UnsupportedError("padding 'nearest' moves every token and is not run by the engine")
     given = ends or {}
     x_scale, x_zero = given.get("input") or r.affine("input")
     y_scale, y_zero = r.affine("normed")

@@ -7,8 +7,8 @@ axis is a single run; a shift adds one, whose block takes its tokens from both e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -32,7 +32,8 @@ class Piece:
 class Run:
     """`count` blocks from `first` on; each begins `step` source positions behind the one before.
 
-    `padding` are spans (first, count) of inner tokens that lie outside of the tensor.
+    `padding` are spans (first, count) of inner tokens that lie outside of the tensor. `returns` are the pieces that
+    return to the tensor, `step` positions apart too: those that came, unless the axis is stretched.
     """
 
     first: int
@@ -40,6 +41,7 @@ class Run:
     step: int
     pieces: tuple[Piece, ...]
     padding: tuple[tuple[int, int], ...]
+    returns: tuple[Piece, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +110,30 @@ def axis_runs(axis: Axis) -> tuple[Run, ...]:
 
 
 def _block_run(axis: Axis, block: int) -> Run:
-    sources = [int(s) for s in axis.source[block]]
-    pieces: list[Piece] = []
+    loads = [int(s) for s in axis.loads[block]]
     padding: list[tuple[int, int]] = []
-    for inner, source in enumerate(sources):
-        if source >= axis.size:
-            if padding and sum(padding[-1]) == inner:
-                padding[-1] = (padding[-1][0], padding[-1][1] + 1)
-            else:
-                padding.append((inner, 1))
+    for inner, source in enumerate(loads):
+        if source >= 0:
             continue
-        if pieces and (longer := _extended(pieces[-1], inner, source)):
-            pieces[-1] = longer
+        if padding and sum(padding[-1]) == inner:
+            padding[-1] = (padding[-1][0], padding[-1][1] + 1)
         else:
-            pieces.append(Piece(inner, 1, source, 0))
-    return Run(block, 1, 0, tuple(pieces), tuple(padding))
+            padding.append((inner, 1))
+    returns = _pieces(int(s) for s in axis.stores[block])
+    return Run(block, 1, 0, _pieces(loads), tuple(padding), returns)
+
+
+def _pieces(positions: Iterable[int]) -> tuple[Piece, ...]:
+    """Inner tokens at positions of one stride, in as few pieces as possible; negative positions belong to none."""
+    found: list[Piece] = []
+    for inner, position in enumerate(positions):
+        if position < 0:
+            continue
+        if found and (longer := _extended(found[-1], inner, position)):
+            found[-1] = longer
+        else:
+            found.append(Piece(inner, 1, position, 0))
+    return tuple(found)
 
 
 def _extended(piece: Piece, inner: int, source: int) -> Piece | None:
@@ -137,19 +148,20 @@ def _extended(piece: Piece, inner: int, source: int) -> Piece | None:
 
 def _joined(run: Run, block: Run) -> Run | None:
     """`run` with one block more, if that continues it."""
-    if run.padding != block.padding or len(run.pieces) != len(block.pieces):
+    before, after = (*run.pieces, *run.returns), (*block.pieces, *block.returns)
+    if run.padding != block.padding or len(run.pieces) != len(block.pieces) or len(before) != len(after):
         return None
     steps: set[int] = set()
-    for before, after in zip(run.pieces, block.pieces, strict=True):
-        if (before.inner, before.count, before.stride) != (after.inner, after.count, after.stride):
+    for one, other in zip(before, after, strict=True):
+        if (one.inner, one.count, one.stride) != (other.inner, other.count, other.stride):
             return None
-        steps.add(after.source - before.source)
+        steps.add(other.source - one.source)
     if len(steps) > 1:
         return None
     (step,) = steps or {0}
     if run.count > 1 and step != run.step * run.count:
         return None
-    return Run(run.first, run.count + 1, run.step if run.count > 1 else step, run.pieces, run.padding)
+    return replace(run, count=run.count + 1, step=run.step if run.count > 1 else step)
 
 
 def _divisor(total: int, limit: int) -> int:

@@ -15,6 +15,7 @@ from lanefit.export.cuboid_graph import attention_op, cuboid_graph
 from lanefit.export.cuboid_pattern import CuboidMatch, find_cuboid_attention
 from lanefit.export.onnx_export import simplify, to_onnx
 from lanefit.export.reference import run_region
+from lanefit.kernels import cuboid_definition
 from lanefit.kernels.cuboid_definition import CuboidSelfAttention
 from lanefit.kernels.cuboid_parameters import attention
 from lanefit.kernels.cuboid_quantise import quantise
@@ -27,6 +28,7 @@ _LAYERS: dict[str, dict[str, Any]] = {
     "window": {"cuboid_size": (1, 2, 3), "padding_type": "ignore", "qkv_bias": True},
     "shifted-padded-ignore": {"cuboid_size": (2, 3, 4), "shift_size": (1, 1, 2), "padding_type": "ignore"},
     "shifted-padded-zeros": {"cuboid_size": (2, 3, 4), "shift_size": (1, 1, 2), "padding_type": "zeros"},
+    "shifted-stretched": {"cuboid_size": (2, 3, 4), "shift_size": (1, 1, 2), "padding_type": "nearest"},
     "dilated": {"cuboid_size": (2, 2, 2), "strategy": ("d", "l", "d"), "use_relative_pos": False},
     "no-projection": {"cuboid_size": (3, 4, 6), "use_final_proj": False, "qk_scale": 0.3},
 }
@@ -65,6 +67,20 @@ def test_a_plain_export_of_the_layer_is_recognised(options: dict[str, Any]) -> N
 def test_a_simplified_export_is_recognised(name: str) -> None:
     model = simplify(to_onnx(layer(**_LAYERS[name]), _SHAPE))
     (match,), _ = find_cuboid_attention(model)
+    assert_equals_onnx_runtime(model, match)
+
+
+def test_a_stretched_layer_by_interpolation_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resized(x: Tensor, target: tuple[int, int, int]) -> Tensor:
+        found = nn.functional.interpolate(x.permute(0, 4, 1, 2, 3), target, mode="nearest")
+        return found.permute(0, 2, 3, 4, 1)
+
+    monkeypatch.setattr(cuboid_definition, "_resized", resized)
+    model = to_onnx(layer(**_LAYERS["shifted-stretched"]), _SHAPE)
+    assert any(node.op_type == "Resize" for node in model.graph.node)
+    (match,), misses = find_cuboid_attention(model)
+    assert not misses
+    assert match.parameters.cuboids.padding == "nearest"
     assert_equals_onnx_runtime(model, match)
 
 

@@ -35,6 +35,7 @@ class TestCuboidKernel(KernelConformance):
         Subgraph((SHIFTED,), Memory.DRAM, Memory.DRAM),
         Subgraph((replace(SHIFTED, global_vectors=4, global_own=True, leaf=2),), Memory.DRAM, Memory.DRAM, Memory.DRAM),
         Subgraph((replace(SHIFTED, strategy=("d", "l", "d"), projected=False),), Memory.HOST, Memory.DRAM),
+        Subgraph((replace(SHIFTED, padding="nearest"),), Memory.TOKENS, Memory.DRAM),
     )
 
 
@@ -63,7 +64,7 @@ def drawn_layer(rng: np.random.Generator) -> CuboidParameters:
     flags = {name: bool(rng.integers(2)) for name in ("qkv_bias", "use_relative_pos", "use_final_proj")}
     return random_layer(
         size, int(rng.integers(99)), cuboid_size=cuboid, shift_size=shift, strategy=strategy,
-        padding_type=str(rng.choice(["zeros", "ignore"])), **flags,
+        padding_type=str(rng.choice(["zeros", "ignore", "nearest"])), **flags,
     )  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def drawn_global_layer(rng: np.random.Generator) -> CuboidParameters:
     flags = {name: bool(rng.integers(2)) for name in ("qkv_bias", "use_relative_pos", "use_final_proj")}
     return random_layer(
         size, int(rng.integers(99)), cuboid_size=cuboid, shift_size=shift, use_global_vector=True,
-        padding_type=str(rng.choice(["zeros", "ignore"])), use_global_self_attn=bool(rng.integers(2)),
+        padding_type=str(rng.choice(["zeros", "ignore", "nearest"])), use_global_self_attn=bool(rng.integers(2)),
         official_global_mask=False, **flags,
     )  # fmt: skip
 
@@ -201,8 +202,6 @@ def test_nothing_but_input_output_and_constants_moves() -> None:
 
 
 def test_what_the_kernel_cannot_do_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="'nearest' moves every token"):
-        CuboidAttention((4, 4, 4), 8, 2, (3, 3, 3), padding="nearest")
     with pytest.raises(UnsupportedError, match="3 heads do not divide 8"):
         CuboidAttention((4, 4, 4), 8, 3, (2, 2, 2))
     with pytest.raises(UnsupportedError, match="gathers from DRAM"):

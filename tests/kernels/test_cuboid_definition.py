@@ -62,12 +62,17 @@ def test_recomposition_undoes_decomposition(cuboids: Cuboids) -> None:
     assert torch.equal(recompose(decompose(x, cuboids), cuboids), x)
 
 
-@given(_cuboids())
-def test_the_index_table_says_where_decomposition_takes_tokens_from(cuboids: Cuboids) -> None:
-    raster = torch.arange(int(np.prod(cuboids.padded))).reshape(1, *cuboids.padded, 1)
-    t, h, w = cuboids.shape
-    tokens = decompose((raster + 1)[:, :t, :h, :w], cuboids)[0, :, :, 0].numpy()
-    np.testing.assert_array_equal(tokens, np.where(cuboids.valid, cuboids.source + 1, 0))
+@given(_cuboids(), st.booleans())
+def test_index_tables_say_where_tokens_come_from_and_return_to(cuboids: Cuboids, stretched: bool) -> None:
+    if stretched:
+        sizes, shifts = [axis.block for axis in cuboids.axes], [axis.shift for axis in cuboids.axes]
+        strategies = [axis.strategy for axis in cuboids.axes]
+        cuboids = Cuboids.of(cuboids.shape, *(tuple(v) for v in (sizes, shifts, strategies)), "nearest")  # type: ignore[arg-type]
+    raster = torch.arange(int(np.prod(cuboids.shape))).reshape(1, *cuboids.shape, 1)
+    tokens = decompose(raster + 1, cuboids)[0, :, :, 0].numpy()
+    np.testing.assert_array_equal(tokens, cuboids.gathered + 1)
+    numbers = torch.arange(cuboids.count * cuboids.volume).reshape(1, cuboids.count, cuboids.volume, 1)
+    np.testing.assert_array_equal(recompose(numbers, cuboids).flatten().numpy(), cuboids.scattered)
 
 
 @given(_cuboids())
@@ -138,6 +143,7 @@ def test_impossible_layers_are_refused() -> None:
 _LAYERS = {
     "axial": {"cuboid_size": (4, 1, 1), "padding_type": "zeros"},
     "shifted-padded": {"cuboid_size": (2, 3, 2), "shift_size": (1, 1, 1), "padding_type": "ignore"},
+    "stretched": {"cuboid_size": (3, 3, 2), "shift_size": (1, 1, 1), "padding_type": "nearest"},
     "dilated-no-projection": {"cuboid_size": (2, 2, 1), "strategy": ("d", "d", "l"), "use_final_proj": False},
     "global-shared": {"cuboid_size": (4, 1, 1), "use_global_vector": True, "use_global_self_attn": True},
     "global-separate": {"cuboid_size": (2, 2, 2), "use_global_vector": True, "separate_global_qkv": True,

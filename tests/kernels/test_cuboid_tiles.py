@@ -17,18 +17,19 @@ _AXES = st.tuples(st.integers(1, 13), st.integers(1, 6), st.integers(0, 5), st.s
 @st.composite
 def cuboid_cases(draw: st.DrawFn) -> Cuboids:
     sizes, blocks, shifts, strategies = zip(*(draw(_AXES) for _ in range(3)), strict=True)
-    return Cuboids.of(sizes, blocks, shifts, strategies, draw(st.sampled_from(["zeros", "ignore"])))
+    return Cuboids.of(sizes, blocks, shifts, strategies, draw(st.sampled_from(["zeros", "ignore", "nearest"])))
 
 
 @given(cuboid_cases())
-def test_runs_name_the_source_of_every_token_of_an_axis(cuboids: Cuboids) -> None:
+def test_runs_name_where_every_token_of_an_axis_comes_from_and_returns_to(cuboids: Cuboids) -> None:
     for axis in cuboids.axes:
-        found = np.full((axis.blocks, axis.block), -1)
+        found = np.full((2, axis.blocks, axis.block), -1)
         for run in axis_runs(axis):
-            for n, piece in product(range(run.count), run.pieces):
-                for i in range(piece.count):
-                    found[run.first + n, piece.inner + i] = piece.source + n * run.step + i * piece.stride
-        np.testing.assert_array_equal(found, np.where(axis.source < axis.size, axis.source, -1))
+            for side, pieces in enumerate((run.pieces, run.returns)):
+                for n, piece in product(range(run.count), pieces):
+                    for i in range(piece.count):
+                        found[side, run.first + n, piece.inner + i] = piece.source + n * run.step + i * piece.stride
+        np.testing.assert_array_equal(found, np.stack([axis.loads, axis.stores]))
 
 
 @given(cuboid_cases(), st.integers(1, 12))
