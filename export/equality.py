@@ -10,7 +10,7 @@ import numpy as np
 
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
-from ..kernels.element_types import TYPED, input_name, output_name
+from ..kernels.element_types import input_name, output_name
 from ..kernels.function_ops import Mul, Norm, Reduce, Resize
 from ..kernels.movement_ops import Movement, TransposedConv2d
 from ..kernels.ops import Conv2d, Op, Pool2d
@@ -61,7 +61,7 @@ class Case:
 def operator_name(node: Node) -> str:
     """Name of a node's operator in reports: the class, and the variant where there are several."""
     op, name = node.op, type(node.op).__name__
-    types = (input_name(op), output_name(op)) if isinstance(op, TYPED) else ("int8", "int8")
+    types = input_name(op), output_name(op)
     shown = () if types == ("int8", "int8") else dict.fromkeys(types)
     return " ".join([name, *_variant(op), *shown])
 
@@ -118,7 +118,7 @@ def _random_graph(rng: np.random.Generator) -> Graph:
 
 def _random_precision(rng: np.random.Generator, graph: Graph) -> Precision:
     """int8 or int8x16 for each operator that knows both."""
-    names = [node.name for node in graph.nodes if isinstance(node.op, TYPED)]
+    names = [node.name for node in graph.nodes]
     return Precision("int8", tuple((name, str(rng.choice(["int8", "int8x16"]))) for name in names))
 
 

@@ -9,34 +9,16 @@ Maps are (batch, height, width, channels); everything here is float64, whose own
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import UnsupportedError
-from ..kernels.ops import Add, Conv2d, Pool2d, Requantise, Window
-from .graph import Graph, Node
-from .reference import constants_of
-
-Reals = NDArray[np.float64]
-_FLOAT32_UNIT = 2.0**-24
-_BF16_UNIT = 2.0**-8
-_BF16_LEAST = 2.0**-134  # half the distance of two subnormals
-
-
-@dataclass(frozen=True, slots=True)
-class Bounded:
-    """Exact results of an operator, clamped, and the largest error that each may have."""
-
-    values: Reals
-    errors: Reals
-
-    def worst(self, found: NDArray) -> float:
-        """The largest error of `found` as a share of what it may be; above 1 the bound is broken."""
-        apart = np.abs(found.astype(np.float64) - self.values)
-        shares = np.divide(apart, self.errors, out=np.zeros_like(apart), where=apart > 0)
-        return float(shares.max(initial=0.0))
+from ..kernels.function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
+from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise, Window
+from .float_functions import function_results
+from .float_rounding import Bounded, Reals, gamma, rounded
+from .graph import Graph, Node, constants_of
 
 
 def float64_results(graph: Graph, inputs: Mapping[str, NDArray]) -> Bounded:
@@ -50,35 +32,31 @@ def float64_results(graph: Graph, inputs: Mapping[str, NDArray]) -> Bounded:
         case Conv2d():
             return _conv2d(graph, node, node.op, given[0])
         case Pool2d(maximum=True):
-            return _rounded(node, _largest(given[0], node.op), 0.0)
+            return rounded(node, _largest(given[0], node.op), 0.0)
         case Pool2d():
             return _average(node, node.op, given[0])
         case Add():
-            return _rounded(node, given[0] + given[1], _gamma(1) * np.abs(given[0] + given[1]))
+            return rounded(node, given[0] + given[1], gamma(1) * np.abs(given[0] + given[1]))
         case Requantise():
             return _converted(graph, node, given[0])
+        case MatMul():
+            return _product(node, node.op, given[0], given[1])
+        case Table() | Norm() | Mul() | Softmax() | Reduce() | Resize():
+            return function_results(graph, node, node.op, given)
     raise UnsupportedError(f"no bound is known for {type(node.op).__name__}", where=f"node {node.name!r}")
-
-
-def _gamma(roundings: int) -> float:
-    return roundings * _FLOAT32_UNIT / (1 - roundings * _FLOAT32_UNIT)
-
-
-def _rounded(node: Node, exact: Reals, before: Reals | float) -> Bounded:
-    """`exact` clamped, which brings nothing further apart; `before` is the error of what is clamped.
-
-    The bounds of the clamp are float32, and its result is rounded to bf16.
-    """
-    values = np.clip(exact, *node.clamp)
-    errors = before + _FLOAT32_UNIT * np.abs(values)
-    return Bounded(values, errors + _BF16_UNIT * (np.abs(values) + errors) + _BF16_LEAST)
 
 
 def _conv2d(graph: Graph, node: Node, op: Conv2d, x: Reals) -> Bounded:
     constants = constants_of(graph, node)
     weights, bias = constants.weights.astype(np.float64), constants.bias.astype(np.float64)
     exact, terms = _sums(x, weights, op), _sums(np.abs(x), np.abs(weights), op)
-    return _rounded(node, exact + bias, _gamma(op.weights_per_channel + 1) * (terms + np.abs(bias)))
+    return rounded(node, exact + bias, gamma(op.weights_per_channel + 1) * (terms + np.abs(bias)))
+
+
+def _product(node: Node, op: MatMul, a: Reals, b: Reals) -> Bounded:
+    pattern = "bgmk,bgnk->bgmn" if op.transposed else "bgmk,bgkn->bgmn"
+    exact, terms = np.einsum(pattern, a, b), np.einsum(pattern, np.abs(a), np.abs(b))
+    return rounded(node, exact, gamma(op.input[2]) * terms)
 
 
 def _sums(x: Reals, weights: Reals, op: Conv2d) -> Reals:
@@ -95,7 +73,7 @@ def _average(node: Node, op: Pool2d, x: Reals) -> Bounded:
         sum(patch for _, _, patch in _patches(values, op.window, op.output[:2], 0.0)) for values in (x, np.abs(x))
     )
     taps = op.window.taps
-    return _rounded(node, np.asarray(sums) / taps, _gamma(taps + 2) * np.asarray(terms) / taps)
+    return rounded(node, np.asarray(sums) / taps, gamma(taps + 2) * np.asarray(terms) / taps)
 
 
 def _largest(x: Reals, op: Pool2d) -> Reals:
@@ -109,10 +87,10 @@ def _converted(graph: Graph, node: Node, x: Reals) -> Bounded:
     source, target = (graph.tensors[name] for name in (node.inputs[0], node.output))
     if target.dtype == "bf16":
         real = (x - source.quantisation.zero_point) * source.quantisation.scale
-        return _rounded(node, real, _gamma(2) * np.abs(real))
+        return rounded(node, real, gamma(2) * np.abs(real))
     steps = x / target.quantisation.scale
     exact = np.clip(steps + target.quantisation.zero_point, *node.clamp)
-    return Bounded(exact, 0.5 + _gamma(2) * np.abs(steps))
+    return Bounded(exact, 0.5 + gamma(2) * np.abs(steps))
 
 
 def _patches(x: Reals, window: Window, output: tuple[int, int], edge: float) -> Iterator[tuple[int, int, Reals]]:

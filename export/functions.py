@@ -10,8 +10,10 @@ from ..kernels.cuboid_constants import constant_blob
 from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Norm, Softmax, Table
-from ..kernels.tables import Exponentials, norm_epsilon, norm_records
-from .graph import Graph, MapConstants, Node, NormConstants, TableConstants
+from ..kernels.tables import Exponentials, float_table, int16_points, int16_table, norm_epsilon, norm_records
+from ..targets.elements import float_bits
+from ..targets.table_float import FloatTable
+from .graph import FunctionConstants, Graph, MapConstants, Node, NormConstants, TableConstants
 
 
 def table_of(graph: Graph, node: Node) -> TableConstants:
@@ -20,6 +22,25 @@ def table_of(graph: Graph, node: Node) -> TableConstants:
     if not isinstance(found, TableConstants):
         raise ModelError("the graph has shapes but no table", where=f"node {node.name!r}")
     return found
+
+
+def _function_of(graph: Graph, node: Node) -> FunctionConstants:
+    found = graph.constants.get(node.name)
+    if not isinstance(found, FunctionConstants):
+        raise ModelError("the graph has shapes but no function", where=f"node {node.name!r}")
+    return found
+
+
+def points_of(graph: Graph, node: Node) -> NDArray[np.int16]:
+    """The table of a node of int16 maps; `ModelError` in a shape-only graph."""
+    scales = [graph.tensors[name].quantisation.scale for name in (node.inputs[0], node.output)]
+    return int16_table(_function_of(graph, node).function, scales[0], scales[1])
+
+
+def floats_of(graph: Graph, node: Node) -> FloatTable:
+    """The table of a node of bf16 maps; `ModelError` in a shape-only graph."""
+    found = _function_of(graph, node)
+    return float_table(found.function, found.reach)
 
 
 def norm_of(graph: Graph, node: Node) -> NormConstants:
@@ -57,12 +78,20 @@ def function_bytes(graph: Graph, node: Node) -> bytes:
     if isinstance(op, Softmax):
         return Exponentials.of(source).as_bytes()
     if isinstance(op, Table):
-        return table_of(graph, node).values.tobytes()
+        return _table_bytes(graph, node, op)
     if isinstance(op, CuboidAttention):
         return constant_blob(op, attention_of(graph, node))
     assert isinstance(op, Norm)
     found = norm_of(graph, node)
+    if op.dtype == "bf16":
+        return np.stack([found.beta, found.gamma, np.zeros(len(found.beta))], axis=1).astype("<f4").tobytes()
     return norm_records(op, found.gamma, found.beta, target).as_bytes()
+
+
+def _table_bytes(graph: Graph, node: Node, op: Table) -> bytes:
+    if op.dtype == "bf16":
+        return floats_of(graph, node).as_bytes()
+    return int16_points(points_of(graph, node)) if op.dtype == "int16" else table_of(graph, node).values.tobytes()
 
 
 def second_epsilon(graph: Graph, node: Node) -> int:
@@ -75,9 +104,12 @@ def second_epsilon(graph: Graph, node: Node) -> int:
 
 
 def stage_epsilon(graph: Graph, node: Node) -> int:
-    """The epsilon of a normalisation in integers; 0 for operators without one."""
+    """The epsilon of a normalisation in integers, for bf16 the bits of its float32; 0 for operators without one."""
     if isinstance(node.op, CuboidAttention):
         return attention_of(graph, node).norm.epsilon
     if not isinstance(node.op, Norm):
         return 0
-    return norm_epsilon(node.op, norm_of(graph, node).epsilon, graph.tensors[node.inputs[0]].quantisation.scale)
+    epsilon = norm_of(graph, node).epsilon
+    if node.op.dtype == "bf16":
+        return float_bits(epsilon)
+    return norm_epsilon(node.op, epsilon, graph.tensors[node.inputs[0]].quantisation.scale)

@@ -19,6 +19,7 @@ from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.element_types import operand_names, output_name
 from ..kernels.movement_ops import Movement
 from ..kernels.ops import Op, Shape
+from ..kernels.tables import Function
 from ..targets.program import PORT_TYPES
 
 
@@ -63,9 +64,19 @@ class ConvConstants:
 
 @dataclass(frozen=True, slots=True)
 class TableConstants:
-    """The stored output for each stored input, from −128 on; 256 int8."""
+    """The stored output for each stored int8 input, from −128 on; 256 int8. Wider types take the real `function`, or
+    without one straight lines between these points."""
 
     values: NDArray[np.int8]
+    function: Function | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionConstants:
+    """The real function of a table of int16 or bf16 maps, and the largest magnitude that calibration saw before it."""
+
+    function: Function
+    reach: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,9 @@ class MapConstants:
     values: NDArray[np.int8]
 
 
-Constants: TypeAlias = ConvConstants | TableConstants | NormConstants | MapConstants | IntegerAttention
+Constants: TypeAlias = (
+    ConvConstants | TableConstants | FunctionConstants | NormConstants | MapConstants | IntegerAttention
+)
 Clamp: TypeAlias = tuple[float, float]
 
 
@@ -255,3 +268,11 @@ class Graph:
     @property
     def macs(self) -> int:
         return sum(node.op.macs for node in self.nodes)
+
+
+def constants_of(graph: Graph, node: Node) -> ConvConstants:
+    """The weights of a convolution; `UnsupportedError` in a shape-only graph."""
+    found = graph.constants.get(node.name)
+    if not isinstance(found, ConvConstants):
+        raise UnsupportedError("a shape-only graph has no weights to execute", where=f"node {node.name!r}")
+    return found

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+from ..common.errors import UnsupportedError
 from ..kernels.builder import Builder, Fence, Value
 from ..kernels.cuboid_constants import idle_stages, stage_params
 from ..kernels.cuboid_op import CuboidAttention
@@ -30,6 +32,7 @@ from ..targets.program import PORT_TYPES, Port, Program
 from ..targets.spec import EngineSpec
 from .functions import attention_of, fixed_map, function_bytes, second_epsilon, stage_epsilon
 from .graph import Graph, Node, Tensor, View
+from .overflow import refuse_overflow
 from .packing import packed_weights
 from .partition import Group, computing
 from .planned import Plan, PlannedStep, buffer_name
@@ -159,6 +162,8 @@ class _Lowering:
         addresses = {b.name: self.plan.addresses[buffer_name(number, b)] for b in step.choice.buffers}
         fences = {b.name: self._fence(number, step, b.role, b.name) for b in step.choice.buffers}
         own = {id(node): self.records[i] for i, node in enumerate(self.holders)}
+        with _naming(group.nodes[0]):
+            epsilon = stage_epsilon(self.graph, group.nodes[0])
         return Operands(
             input=self._ref(group.input),
             output=self._ref(group.output),
@@ -166,7 +171,7 @@ class _Lowering:
             stages=_stages(self.graph, group),
             records=tuple(own[id(node)] for node in group.nodes if id(node) in own),
             packed={own[id(n)]: self.packed[n.name].tile_bytes for n in group.nodes if n.name in self.packed},
-            epsilon=stage_epsilon(self.graph, group.nodes[0]),
+            epsilon=epsilon,
             second_epsilon=second_epsilon(self.graph, group.nodes[0]),
             extra=next((self._ref(name) for name in group.nodes[-1].extra), None),
             buffers=addresses,
@@ -209,7 +214,8 @@ class _Lowering:
     def _constants(self) -> bytes:
         blob = bytearray(self.constants_end)
         for address, node in zip(self.records, self.holders, strict=True):
-            data = self._constant_bytes(node)
+            with _naming(node):
+                data = self._constant_bytes(node)
             blob[address : address + len(data)] = data
         for name in self.graph.fixed:
             data = fixed_map(self.graph, name).tobytes()
@@ -224,9 +230,25 @@ class _Lowering:
 
 def _stages(graph: Graph, group: Group) -> tuple[StageParams, ...]:
     first = group.nodes[0]
+    for node in group.nodes:
+        refuse_overflow(graph, node)
     if isinstance(first.op, CuboidAttention):
         return stage_params(attention_of(graph, first))
-    return tuple(_stage(graph, node, group) for node in group.nodes)
+    found: list[StageParams] = []
+    for node in group.nodes:
+        with _naming(node):
+            found.append(_stage(graph, node, group))
+    return tuple(found)
+
+
+@contextmanager
+def _naming(node: Node) -> Iterator[None]:
+    """Names the node whose numbers the engine cannot express in the `UnsupportedError` that says so."""
+    try:
+        yield
+    except UnsupportedError as error:
+        hint = error.hint or "another precision of the operator may do"
+        raise UnsupportedError(error.what, where=error.where or f"node {node.name!r}", hint=hint) from error
 
 
 def part_of(whole: TensorRef, view: View | None, tensor: Tensor) -> TensorRef:
@@ -255,7 +277,7 @@ def _stage(graph: Graph, node: Node, group: Group) -> StageParams:
     if isinstance(node.op, Table | Norm):  # their constants hold the scale
         return StageParams(out.zero_point, clamp)
     real = _units(computing(node), scales) / out.scale
-    if isinstance(node.op, MatMul) and output_name(node.op) != "bf16":
+    if isinstance(node.op, MatMul | Resize) and output_name(node.op) != "bf16":
         return StageParams(out.zero_point, clamp, rescale=conv_operands(real, output_name(node.op)))
     floats = DType.BF16 in (input_type(node.op), output_type(node.op))
     return StageParams(out.zero_point, clamp, rescale=(float_bits(real), 2) if floats else rescale_operands(real))

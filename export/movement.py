@@ -21,6 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..common.errors import UnsupportedError
+from ..kernels.element_types import full_range, output_name
 from ..kernels.function_ops import Resize
 from ..kernels.movement_ops import (
     Concat,
@@ -38,8 +39,6 @@ from .graph import ConvConstants, Graph, Node, Tensor, View
 from .phases import Phase, phase_constants, phases
 from .strided import composes, gathered, has_channels, pieces, scattered, stays_inside, turned
 from .upsampled import factors, folds
-
-_WHOLE = (-128, 127)
 
 
 def moves(graph: Graph) -> bool:
@@ -82,8 +81,6 @@ class _Expander:
 
     def add(self, node: Node) -> None:
         op = node.op
-        if isinstance(op, Movement):
-            self._check_types(node)
         match op:
             case Concat():
                 self._concat(node, op)
@@ -116,12 +113,6 @@ class _Expander:
             case _:
                 self.nodes.append(node)
 
-    def _check_types(self, node: Node) -> None:
-        for name in (*node.inputs, node.output):
-            if self.graph.tensors[name].dtype != "int8":
-                kinds = f"{type(node.op).__name__} of {self.graph.tensors[name].dtype} maps"
-                raise UnsupportedError(f"{kinds}: int8 maps can be moved", where=f"node {node.name!r}")
-
     def _concat(self, node: Node, op: Concat) -> None:
         placed: set[str] = set()
         for number, (name, start) in enumerate(zip(node.inputs, op.starts, strict=True)):
@@ -135,7 +126,7 @@ class _Expander:
     def _may_share(self, node: Node, name: str) -> bool:
         """Whether the producer of operand `name` can write it straight into the result of `node`."""
         ports, to_host = self._outside, node.output in self.graph.outputs
-        same = self._same(name, node.output) and node.clamp == _WHOLE
+        same = self._same(name, node.output) and _unclamped(node)
         if not same or name in ports or name in self.views:
             return False
         own = self.tensors[name].shape
@@ -163,12 +154,12 @@ class _Expander:
     def _read(self, node: Node, view: View) -> None:
         """The result of `node` is a view of its operand, or a copy out of it where the host takes the result."""
         source, output = self.tensors[node.inputs[0]], self.tensors[node.output]
-        free = node.output not in self.graph.outputs and node.clamp == _WHOLE
+        free = node.output not in self.graph.outputs and _unclamped(node)
         name = node.output if free and self._same(source.name, output.name) else f"{node.output}.part"
         self.tensors[name] = replace(output, name=name, quantisation=source.quantisation)
         self.views[name] = view.inside(self.views[view.whole]) if view.whole in self.views else view
         if name != node.output:
-            self._emit(node, "", Requantise(output.shape), name, node.output)
+            self._emit(node, "", _copying(output.shape, output.dtype), name, node.output)
 
     def _copy(self, node: Node, label: str, source: str, place: View, part: View | None = None) -> None:
         """An identity (or a change of scale) from `source`, or the part of it that `part` views, to `place`."""
@@ -182,7 +173,7 @@ class _Expander:
         target = f"{node.output}.part{label}"
         self.tensors[target] = replace(self.tensors[place.whole], name=target, shape=shape, host_shape=())
         self.views[target] = place
-        self._emit(node, label, Requantise(shape), source, target)
+        self._emit(node, label, _copying(shape, self.tensors[source].dtype), source, target)
 
     def _part_shape(self, node: Node) -> Shape:
         """Rows, columns and channels that depth to space, or its inverse, moves for one position of a block."""
@@ -191,13 +182,13 @@ class _Expander:
         return deep.shape[0], deep.shape[1], flat.shape[2]
 
     def _emit(self, node: Node, label: str, op: Requantise | Pool2d, source: str, target: str) -> None:
-        copies = node.clamp == _WHOLE and self._same(source, target)
+        copies = _unclamped(node) and self._same(source, target)
         self.nodes.append(Node(f"{node.name}.copy{label}", op, (source,), target, node.clamp, node.source, copies))
 
     def _rearrange(self, node: Node, op: Rearrange) -> None:
         """A view either way, a product that reads its matrix turned, or copies."""
         source, result = node.inputs[0], node.output
-        same, to_host = self._same(source, result) and node.clamp == _WHOLE, result in self.graph.outputs
+        same, to_host = self._same(source, result) and _unclamped(node), result in self.graph.outputs
         place, found = scattered(op, result), gathered(op, source)
         if place is not None and has_channels(place) and same and self._becomes_part(node, place):
             self._move(source, place)
@@ -252,28 +243,27 @@ class _Expander:
         if source in self.views or source in self.graph.inputs:
             dense = f"{node.output}.dense"
             self.tensors[dense] = replace(self.tensors[source], name=dense, host_shape=())
-            self.nodes.append(
-                Node(f"{node.name}.dense", Requantise(op.input), (source,), dense, source=node.source, copies=True)
-            )
+            copy, clamp = _copying(op.input, op.dtype), full_range(op.dtype)
+            self.nodes.append(Node(f"{node.name}.dense", copy, (source,), dense, clamp, node.source, copies=True))
             source = dense
         for number, (shape, read, place) in enumerate(parts):
             names = f"{node.output}.from{number}", f"{node.output}.part{number}"
             for name, like, where in zip(names, (source, whole), (read, place), strict=True):
                 self.tensors[name] = replace(self.tensors[like], name=name, shape=shape, host_shape=())
                 self.views[name] = replace(where, whole=like)
-            self._emit(node, str(number), Requantise(shape), *names)
+            self._emit(node, str(number), _copying(shape, op.dtype), *names)
         self.copied[key] = whole
         self._deliver(node)
 
     def _pad(self, node: Node, op: Pad) -> None:
         source = node.inputs[0]
         readers = list(self.graph.consumers(node.output))
-        unchanged = self._same(source, node.output) and node.clamp == _WHOLE and node.output not in self.graph.outputs
+        unchanged = self._same(source, node.output) and _unclamped(node) and node.output not in self.graph.outputs
         if readers and unchanged and all(_fits(reader, op) for reader in readers):
             self.padded[node.output] = source, op.top, op.left
             return
-        pool = Pool2d(op.input, op.output, Window(1, 1, 1, 1, op.top, op.left), maximum=False)
-        self._emit(node, "", pool if pool.pads else Requantise(op.output), source, node.output)
+        pool = Pool2d(op.input, op.output, Window(1, 1, 1, 1, op.top, op.left), maximum=False, dtype=op.dtype)
+        self._emit(node, "", pool if pool.pads else _copying(op.output, op.dtype), source, node.output)
 
     def _blocks(self, node: Node, op: DepthToSpace | SpaceToDepth) -> None:
         source = node.inputs[0]
@@ -315,7 +305,7 @@ class _Expander:
         readers = list(self.graph.consumers(node.output))
         repeats = factors(op)
         constants = self.graph.constants.get(readers[0].name) if len(readers) == 1 else None
-        unchanged = self._same(node.inputs[0], node.output) and node.clamp == _WHOLE
+        unchanged = self._same(node.inputs[0], node.output) and _unclamped(node)
         if repeats is None or not unchanged or node.output in self.graph.outputs:
             return False
         if not isinstance(constants, ConvConstants) or not isinstance(readers[0].op, Conv2d):
@@ -364,9 +354,9 @@ class _Expander:
     def _deliver(self, node: Node) -> None:
         whole = self._whole(node)
         if whole != node.output:
-            copy = Requantise(self.tensors[whole].shape)
-            name = f"{node.name}.copy"
-            self.nodes.append(Node(name, copy, (whole,), node.output, source=node.source, copies=True))
+            tensor, name = self.tensors[whole], f"{node.name}.copy"
+            copy, clamp = _copying(tensor.shape, tensor.dtype), full_range(tensor.dtype)
+            self.nodes.append(Node(name, copy, (whole,), node.output, clamp, node.source, copies=True))
 
     def _same(self, a: str, b: str) -> bool:
         return _stored_as(self.tensors[a]) == _stored_as(self.tensors[b])
@@ -375,6 +365,14 @@ class _Expander:
 def _is_factor(reader: Node, name: str) -> bool:
     """Whether `name` is the second matrix of a product, and nothing else."""
     return isinstance(reader.op, MatMul) and reader.inputs[1] == name != reader.inputs[0]
+
+
+def _unclamped(node: Node) -> bool:
+    return tuple(node.clamp) == full_range(output_name(node.op))
+
+
+def _copying(shape: Shape, dtype: str) -> Requantise:
+    return Requantise(shape, dtype, dtype)
 
 
 def _stored_as(tensor: Tensor) -> object:
@@ -387,7 +385,7 @@ def _strided(view: View) -> bool:
 
 def _padded(op: Conv2d, source: Shape, top: int, left: int) -> Conv2d:
     window = replace(op.window, pad_h=op.window.pad_h + top, pad_w=op.window.pad_w + left)
-    return Conv2d(source, op.output, window, op.depthwise)
+    return Conv2d(source, op.output, window, op.depthwise, op.dtype)
 
 
 def _fits(reader: Node, pad: Pad) -> bool:

@@ -55,7 +55,7 @@ def phases(op: TransposedConv2d) -> Iterator[Phase]:
         for right in _axes(w.kernel_w, w.stride_w, w.pad_w, op.input[1], op.output[1]):
             window = Window(max(1, len(down.taps)), max(1, len(right.taps)), 1, 1, down.pad, right.pad)
             shapes = (down.size, right.size, op.input[2]), (down.count, right.count, op.output[2])
-            conv = Conv2d(*shapes, window, op.depthwise)
+            conv = Conv2d(*shapes, window, op.depthwise, op.dtype)
             yield Phase(down.offset, right.offset, conv, (down.first, right.first), down.taps, right.taps)
 
 
@@ -77,5 +77,5 @@ def phase_constants(graph: Graph, node: Node, phase: Phase) -> ConvConstants:
         weights = whole.weights[:, phase.taps_h][:, :, phase.taps_w]
     else:
         outputs, depth = whole.weights.shape[0], whole.weights.shape[3]
-        weights = np.zeros((outputs, window.kernel_h, window.kernel_w, depth), np.int8)
+        weights = np.zeros((outputs, window.kernel_h, window.kernel_w, depth), whole.weights.dtype)
     return ConvConstants(np.ascontiguousarray(weights), whole.bias, whole.scales)

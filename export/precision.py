@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ConfigError, UnknownNameError, UnsupportedError
-from ..kernels.element_types import PRECISIONS, TYPED, full_range, operand_names
-from ..kernels.movement_ops import Movement
-from ..kernels.ops import Conv2d, Op, Requantise
+from ..kernels.cuboid_op import CuboidAttention
+from ..kernels.element_types import PRECISIONS, full_range, operand_names
+from ..kernels.function_ops import Resize
+from ..kernels.movement_ops import Movement, TransposedConv2d
+from ..kernels.ops import Op, Requantise
+from ..kernels.tables import Function
 from ..targets.elements import rounded_to_bf16
-from .graph import Clamp, ConvConstants, Graph, Node, Quantisation, Tensor
+from .graph import Clamp, Constants, ConvConstants, FunctionConstants, Graph, Node, Quantisation, TableConstants, Tensor
 
 _LARGEST_INT16 = 2**15 - 1
 
@@ -42,10 +45,10 @@ class Precision:
         """The name of the operator's precision; `UnsupportedError` when a pattern asks for what it cannot do."""
         for pattern, precision in self.overrides:
             if any(fnmatchcase(name, pattern) for name in (node.name, *node.source)):
-                if precision != "int8" and not isinstance(node.op, TYPED):
+                if precision != "int8" and isinstance(node.op, CuboidAttention):
                     raise UnsupportedError(f"{type(node.op).__name__} works on int8 only", where=f"node {node.name!r}")
                 return precision
-        return self.default if isinstance(node.op, TYPED) else "int8"
+        return "int8" if isinstance(node.op, CuboidAttention) else self.default
 
     def check_patterns(self, nodes: Iterable[Node]) -> None:
         """Raises `ConfigError` for a pattern that fits none of the operators: it is mistyped."""
@@ -87,7 +90,7 @@ class _Assignment:
     real: Mapping[str, NDArray[np.float32]]
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    constants: dict = field(default_factory=dict)
+    constants: dict[str, Constants] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)  # element type in which each map was made
 
     def graph(self) -> Graph:
@@ -108,7 +111,7 @@ class _Assignment:
         inputs = tuple(self._as(name, kind) for name, kind in zip(node.inputs, names, strict=True))
         output = self._add(node.output, dtype)
         self.made[node.output] = dtype
-        clamp = _clamp(node.clamp, self.source.tensors[node.output], self.tensors[output])
+        clamp = _clamp(node, self.source.tensors[node.output], self.tensors[output])
         self.nodes.append(replace(node, op=op, inputs=inputs, output=output, clamp=clamp))
         if node.name in self.source.constants:
             self.constants[node.name] = self._constants(node, dtype)
@@ -133,9 +136,11 @@ class _Assignment:
         self.tensors[found] = replace(tensor, name=found, dtype=dtype, quantisation=_quantisation(tensor, dtype))
         return found
 
-    def _constants(self, node: Node, dtype: str) -> object:
+    def _constants(self, node: Node, dtype: str) -> Constants:
         constants = self.source.constants[node.name]
-        if dtype == "int8" or not isinstance(constants, ConvConstants) or not isinstance(node.op, Conv2d):
+        if dtype != "int8" and isinstance(constants, TableConstants):
+            return _real_function(constants, *(self.source.tensors[name] for name in (node.inputs[0], node.output)))
+        if dtype == "int8" or not isinstance(constants, ConvConstants):
             return constants
         tensor = self.source.tensors[node.inputs[0]]
         units = tensor.quantisation.scale * constants.scales
@@ -152,7 +157,16 @@ class _Assignment:
 def _typed(op: Op | Movement, dtype: str) -> Op | Movement:
     if isinstance(op, Requantise):
         return replace(op, dtype=dtype, source_dtype=dtype)
-    return replace(op, dtype=dtype) if isinstance(op, TYPED) else op
+    return op if isinstance(op, CuboidAttention) else replace(op, dtype=dtype)
+
+
+def _real_function(constants: TableConstants, source: Tensor, target: Tensor) -> FunctionConstants:
+    """The function behind an int8 table; where only the table is known, straight lines between its points."""
+    given, made = source.quantisation, target.quantisation
+    inputs = (np.arange(-128.0, 128.0) - given.zero_point) * given.scale
+    outputs = (constants.values.astype(np.float64) - made.zero_point) * made.scale
+    lines: Function = lambda x: np.interp(x, inputs, outputs)  # noqa: E731
+    return FunctionConstants(constants.function or lines, float(np.abs(inputs).max()))
 
 
 def _variant(name: str, dtype: str, tensor: Tensor) -> str:
@@ -171,13 +185,22 @@ def _quantisation(tensor: Tensor, dtype: str) -> Quantisation:
     return Quantisation(own.scale * reach / _LARGEST_INT16, 0)
 
 
-def _clamp(clamp: Clamp, before: Tensor, after: Tensor) -> Clamp:
-    """The real bounds of the stored values, in the units of the new type; saturation bounds like any clamp."""
+def _clamp(node: Node, before: Tensor, after: Tensor) -> Clamp:
+    """The real bounds of the stored values, in the units of the new type; saturation bounds like any clamp, but for
+    elements that only move: they stay what they were."""
     if before.dtype == after.dtype:
-        return clamp
+        return node.clamp
+    if _only_moves(node.op) and tuple(node.clamp) == full_range(before.dtype):
+        return full_range(after.dtype)
     own = before.quantisation
-    low, high = ((bound - own.zero_point) * own.scale / after.quantisation.scale for bound in clamp)
+    low, high = ((bound - own.zero_point) * own.scale / after.quantisation.scale for bound in node.clamp)
     if after.dtype == "bf16":
         return low, high
     least, most = full_range(after.dtype)
     return max(least, round(low)), min(most, round(high))
+
+
+def _only_moves(op: Op | Movement) -> bool:
+    if isinstance(op, Resize):
+        return not op.bilinear
+    return isinstance(op, Movement) and not isinstance(op, TransposedConv2d)

@@ -20,10 +20,10 @@ from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map
 from . import qdq_functions
 from .functions import fixed_map
-from .graph import Graph, Node, Quantisation
+from .graph import Graph, Node, Quantisation, constants_of
 from .onnx_model import OPSET, check_model
 from .qdq_writer import FULL, QdqWriter, host_shape, is_vector
-from .reference import constants_of, to_host, to_map
+from .reference import to_host, to_map
 from .split_run import session
 
 _ROUNDING_STEPS = 1  # ties, and float32 itself

@@ -19,11 +19,14 @@ from .compiler import compile_graph
 from .float_bounds import float64_results
 from .graph import Graph, Node, Tensor
 from .precision import Precision, with_precision
+from .random_functions import FUNCTIONS
 from .random_graphs import random_spec
 from .random_operators import random_operator
 from .reference import to_host, to_map
 
-BF16_KINDS = ("conv2d", "depthwise", "linear", "max_pool", "average_pool", "add", "requantise")
+BF16_KINDS = (
+    "conv2d", "depthwise", "linear", "matmul", "max_pool", "average_pool", "add", "requantise", *FUNCTIONS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import InputError, ModelError, UnsupportedError
+from ..common.errors import InputError, ModelError
 from ..kernels import reference, reference_bf16, reference_movement
 from ..kernels import reference_functions as functions
 from ..kernels.cuboid_op import CuboidAttention
@@ -29,8 +29,8 @@ from ..kernels.reference import Map, Stage
 from ..kernels.rescale import add_operands, conv_operands, rescale_operands
 from ..kernels.tables import Exponentials, norm_epsilon, norm_records
 from ..targets.program import HOST_TYPES
-from .functions import attention_of, fixed_map, norm_of, table_of
-from .graph import ConvConstants, Graph, Node, Tensor
+from .functions import attention_of, fixed_map, norm_of, points_of, table_of
+from .graph import Graph, Node, Tensor, constants_of
 from .reference_bf16 import run_bf16
 
 
@@ -51,8 +51,9 @@ def node_rescale(graph: Graph, node: Node) -> tuple[int, int]:
             return rescale_operands(ratio / node.op.window.taps)
         case Reduce(mode=Reduction.MEAN):
             return rescale_operands(ratio / node.op.count)
-        case Resize(bilinear=True):
-            return rescale_operands(ratio / (node.op.vertical.numerator * node.op.horizontal.numerator))
+        case Resize():
+            weights = node.op.vertical.numerator * node.op.horizontal.numerator if node.op.bilinear else 1
+            return conv_operands(ratio / weights, node.op.dtype)
         case Mul():
             return rescale_operands(ratio * _scale(graph, node.inputs[1]))
         case Softmax():
@@ -113,8 +114,7 @@ def to_host(array: NDArray, tensor: Tensor) -> NDArray:
 
 def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
     if "bf16" in (input_name(node.op), output_name(node.op)):
-        constants = constants_of(graph, node) if isinstance(node.op, Conv2d) else None
-        return run_bf16(graph, node, inputs, constants)
+        return run_bf16(graph, node, inputs)
     zeros = [graph.tensors[name].quantisation.zero_point for name in node.inputs]
     zero_out = graph.tensors[node.output].quantisation.zero_point
     op, dtype = node.op, output_name(node.op)
@@ -151,7 +151,7 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             operands = zip(node.inputs, inputs, strict=True)
             return reference_movement.concat([_requantised(graph, node, name, x) for name, x in operands], op)
         case TransposedConv2d():
-            stage = Stage(*conv_rescale(graph, node), zero_out, node.clamp)
+            stage = Stage(*conv_rescale(graph, node), zero_out, node.clamp, dtype)
             c = constants_of(graph, node)
             return reference_movement.transposed_conv2d(inputs[0], zeros[0], c.weights, c.bias, op, stage)
         case Slice() | Pad() | Transpose() | Rearrange() | DepthToSpace() | SpaceToDepth():
@@ -191,6 +191,8 @@ def _run_function(
 
 def _run_constants(graph: Graph, node: Node, x: Map) -> Map:
     op = node.op
+    if isinstance(op, Table) and op.dtype == "int16":
+        return functions.table16(x, points_of(graph, node), node.clamp)
     if isinstance(op, Table):
         return functions.table(x, table_of(graph, node).values, node.clamp)
     assert isinstance(op, Norm)
@@ -203,20 +205,12 @@ def _run_constants(graph: Graph, node: Node, x: Map) -> Map:
 def _requantised(graph: Graph, node: Node, source: str, x: Map) -> Map:
     """`x` in the scale of `source` in that of the node's output; the identity where they are equal."""
     given, wanted = graph.tensors[source].quantisation, graph.tensors[node.output].quantisation
-    stage = Stage(*rescale_operands(given.scale / wanted.scale), wanted.zero_point, node.clamp)
+    stage = Stage(*rescale_operands(given.scale / wanted.scale), wanted.zero_point, node.clamp, str(x.dtype))
     return reference.requantise(x, given.zero_point, stage)
 
 
 def _scale(graph: Graph, tensor: str) -> float:
     return graph.tensors[tensor].quantisation.scale
-
-
-def constants_of(graph: Graph, node: Node) -> ConvConstants:
-    """The weights of a convolution; `UnsupportedError` in a shape-only graph."""
-    found = graph.constants.get(node.name)
-    if not isinstance(found, ConvConstants):
-        raise UnsupportedError("a shape-only graph has no weights to execute", where=f"node {node.name!r}")
-    return found
 
 
 def _checked(tensor: Tensor, inputs: Mapping[str, Map]) -> Map:

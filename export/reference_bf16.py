@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from ..common.errors import UnsupportedError
-from ..kernels import reference_bf16
+from ..kernels import reference_bf16, reference_movement
+from ..kernels import reference_functions_bf16 as functions
+from ..kernels.function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
+from ..kernels.movement_ops import (
+    Concat,
+    DepthToSpace,
+    Pad,
+    Rearrange,
+    Slice,
+    SpaceToDepth,
+    Transpose,
+    TransposedConv2d,
+)
 from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map
-from .graph import ConvConstants, Graph, Node
+from .functions import floats_of, norm_of
+from .graph import Graph, Node, constants_of
 
 
-def run_bf16(graph: Graph, node: Node, inputs: list[Map], constants: ConvConstants | None) -> Map:
-    """The result of one operator; `constants` are those of a convolution."""
+def run_bf16(graph: Graph, node: Node, inputs: list[Map]) -> Map:
+    """The result of one operator."""
     op, x = node.op, inputs[0]
     match op:
         case Conv2d():
-            assert constants is not None
-            shape = (op.window, op.output[:2], node.clamp)
-            return reference_bf16.conv2d(x, constants.weights, constants.bias, *shape, depthwise=op.depthwise)
+            c, shape = constants_of(graph, node), (op.window, op.output[:2], node.clamp)
+            return reference_bf16.conv2d(x, c.weights, c.bias, *shape, depthwise=op.depthwise)
+        case TransposedConv2d():
+            c = constants_of(graph, node)
+            return reference_bf16.transposed_conv2d(x, c.weights, c.bias, op, node.clamp)
         case Pool2d():
             pool = reference_bf16.max_pool if op.maximum else reference_bf16.average_pool
             return pool(x, op.window, op.output[:2], node.clamp)
@@ -26,7 +41,31 @@ def run_bf16(graph: Graph, node: Node, inputs: list[Map], constants: ConvConstan
             return reference_bf16.matmul(x, inputs[1], node.clamp, transposed=op.transposed)
         case Requantise():
             return _convert(graph, node, x)
+        case Table() | Norm() | Mul() | Softmax() | Reduce() | Resize():
+            return _function(graph, node, op, inputs)
+        case Concat():
+            return reference_bf16.finish(reference_movement.concat(inputs, op), node.clamp)
+        case Slice() | Pad() | Transpose() | Rearrange() | DepthToSpace() | SpaceToDepth():
+            return reference_bf16.finish(reference_movement.rearrange(x, op, 0), node.clamp)
     raise UnsupportedError(f"{type(op).__name__} has no meaning in bf16", where=f"node {node.name!r}")
+
+
+def _function(graph: Graph, node: Node, op: Table | Norm | Mul | Softmax | Reduce | Resize, inputs: list[Map]) -> Map:
+    x, clamp = inputs[0], node.clamp
+    match op:
+        case Table():
+            return functions.table(x, floats_of(graph, node), clamp)
+        case Norm():
+            found = norm_of(graph, node)
+            return functions.norm(x, op, found.epsilon, found.gamma, found.beta, clamp)
+        case Mul():
+            return functions.mul(x, inputs[1], clamp)
+        case Softmax():
+            return functions.softmax(x, clamp)
+        case Reduce():
+            return functions.reduce(x, op, clamp)
+        case Resize():
+            return functions.resize(x, op, clamp)
 
 
 def _convert(graph: Graph, node: Node, x: Map) -> Map:

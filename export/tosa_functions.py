@@ -2,7 +2,7 @@
 
 | ours | TOSA |
 |---|---|
-| Table | TABLE, CLAMP |
+| Table | TABLE, for int16 RESCALE by 2^-7, CLAMP |
 | Mul | RESCALE of both by one, MUL in int32, RESCALE, CLAMP |
 | Softmax | REDUCE_MAX, SUB, ARITHMETIC_RIGHT_SHIFT, BITWISE_AND, GATHER of both tables, MUL with a shift of 15, REDUCE_SUM, INTDIV, RESCALE, CLAMP |
 | Reduce | RESHAPE to groups, RESCALE by one, REDUCE_SUM or REDUCE_MAX, RESCALE, CLAMP |
@@ -20,19 +20,24 @@ import numpy as np
 
 from ..kernels.function_ops import Mul, Reduce, Reduction, Resize, Softmax
 from ..kernels.tables import Exponentials
-from .functions import table_of
+from .functions import points_of, table_of
 from .graph import Graph, Node
 from .reference import node_rescale
-from .tosa_operators import clamp, rescale, stage, zero_point
+from .tosa_operators import ACCUMULATORS, clamp, rescale, stage, zero_point
 from .tosa_writer import TosaWriter, Value
 
 _ONE = (2**30, 30)  # RESCALE by one, exactly
+_PER_128 = (2**30, 37)
 _NAN = "NanPropagationMode.PROPAGATE"
 
 
 def table(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
+    x, shape = inputs[0], inputs[0].shape
+    if x.dtype == "INT16":
+        found = w.op("TABLE", [x, w.constant(points_of(graph, node), "INT16")], shape, "INT32")
+        return clamp(w, rescale(w, found, *_PER_128, dtype="INT16"), node.clamp)
     values = w.constant(table_of(graph, node).values, "INT8")
-    return clamp(w, w.op("TABLE", [inputs[0], values], inputs[0].shape, "INT8"), node.clamp)
+    return clamp(w, w.op("TABLE", [x, values], shape, "INT8"), node.clamp)
 
 
 def mul(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> Value:
@@ -83,13 +88,13 @@ def resize(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> 
     offsets = w.shape(*(scale.offset for scale, _, _ in axes))
     borders = w.shape(*((o - 1) * s.denominator - (i - 1) * s.numerator + s.offset for s, i, o in axes))
     mode = "ResizeMode.BILINEAR" if op.bilinear else "ResizeMode.NEAREST"
-    shape, dtype = (x.shape[0], *op.output), "INT32" if op.bilinear else "INT8"
+    shape, dtype = (x.shape[0], *op.output), ACCUMULATORS[x.dtype] if op.bilinear else x.dtype
     found = w.op("RESIZE", [x, scales, offsets, borders], shape, dtype, mode)
     zero = zero_point(graph, node.inputs[0])
     if not op.bilinear:
-        return stage(w, graph, node, found, *node_rescale(graph, node), zero_in=zero)
+        return stage(w, graph, node, found, *node_rescale(graph, node), zero_in=zero, narrow=x.dtype == "INT16")
     weights = op.vertical.numerator * op.horizontal.numerator
-    centred = w.op("SUB", [found, _scalar(w, zero * weights)], shape, "INT32")
+    centred = w.op("SUB", [found, _scalar(w, zero * weights)], shape, "INT32") if zero else found
     return stage(w, graph, node, centred, *node_rescale(graph, node))
 
 

@@ -31,9 +31,9 @@ from ..kernels.movement_ops import (
     TransposedConv2d,
 )
 from ..kernels.rescale import rescale_operands
-from .graph import Graph, Node
-from .reference import constants_of, conv_rescale
-from .tosa_operators import clamp, rescale, stage, zero_point
+from .graph import Graph, Node, constants_of
+from .reference import conv_rescale
+from .tosa_operators import ACCUMULATORS, clamp, rescale, stage, zero_point
 from .tosa_writer import TosaWriter, Value
 
 
@@ -99,8 +99,9 @@ def transposed_conv2d(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[
     weights = constants.weights
     if op.depthwise:
         weights = weights * np.eye(op.output[2], dtype=np.int8)[:, None, None, :]
-    operands = [w.constant(weights, "INT8"), w.constant(constants.bias, "INT32")]
-    zeros = [w.constant([zero_point(graph, node.inputs[0])], "INT8"), w.constant([0], "INT8")]
+    dtype = ACCUMULATORS[x.dtype]
+    operands = [w.constant(weights, "INT8"), w.constant(constants.bias, dtype)]
+    zeros = [w.constant([zero_point(graph, node.inputs[0])], x.dtype), w.constant([0], "INT8")]
     edges: list[int] = []
     sizes: list[int] = []
     window = op.window
@@ -110,8 +111,8 @@ def transposed_conv2d(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[
         edges += [-before, after]
         sizes.append((size - 1) * stride + kernel - before + after)
     shape = (x.shape[0], *sizes, op.output[2])
-    attribute = (edges, [window.stride_h, window.stride_w], False, "DType.INT32")
-    total = w.op("TRANSPOSE_CONV2D", [x, *operands, *zeros], shape, "INT32", *attribute)
+    attribute = (edges, [window.stride_h, window.stride_w], False, f"DType.{dtype}")
+    total = w.op("TRANSPOSE_CONV2D", [x, *operands, *zeros], shape, dtype, *attribute)
     total = _slice(w, total, (0, 0, 0, 0), (x.shape[0], *op.output))
     return stage(w, graph, node, total, *conv_rescale(graph, node))
 
@@ -121,7 +122,7 @@ def _rescaled(w: TosaWriter, graph: Graph, node: Node, source: str, x: Value) ->
     given, wanted = graph.tensors[source].quantisation, graph.tensors[node.output].quantisation
     if given != wanted:
         operands = rescale_operands(given.scale / wanted.scale)
-        x = rescale(w, x, *operands, zero_in=given.zero_point, zero_out=wanted.zero_point, dtype="INT8")
+        x = rescale(w, x, *operands, zero_in=given.zero_point, zero_out=wanted.zero_point, dtype=x.dtype)
     return clamp(w, x, node.clamp)
 
 

@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Window
-from .graph import Clamp, Graph, Node
-from .reference import add_rescale, constants_of, conv_rescale, matmul_rescale, node_rescale
+from .graph import Clamp, Graph, Node, constants_of
+from .reference import add_rescale, conv_rescale, matmul_rescale, node_rescale
 from .tosa_writer import TosaWriter, Value
 
-_ACCUMULATORS = {"INT8": "INT32", "INT16": "INT48"}
+ACCUMULATORS = {"INT8": "INT32", "INT16": "INT48"}
 _STORED: dict[str, type[np.integer]] = {"INT8": np.int8, "INT16": np.int16}
 _UNIT = (2**30, 30)  # RESCALE by one
 _UNIT16 = (2**14, 14)  # RESCALE by one with scale16
@@ -95,7 +95,7 @@ def matmul(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> 
     a, b = (w.reshape(x, (batch * x.shape[1], *x.shape[2:])) for x in (a, b))
     if op.transposed:
         b = w.op("TRANSPOSE", [b], (b.shape[0], b.shape[2], b.shape[1]), b.dtype, [0, 2, 1])
-    dtype = _ACCUMULATORS[a.dtype]
+    dtype = ACCUMULATORS[a.dtype]
     operands = [a, b, *(w.constant([zero], a.dtype) for zero in zeros)]
     product = w.op("MATMUL", operands, (*a.shape[:2], b.shape[2]), dtype)
     result = stage(w, graph, node, product, *matmul_rescale(graph, node))
@@ -103,12 +103,14 @@ def matmul(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value]) -> 
 
 
 def stage(
-    w: TosaWriter, graph: Graph, node: Node, x: Value, multiplier: ArrayLike, shift: ArrayLike, zero_in: int = 0
-) -> Value:
+    w: TosaWriter, graph: Graph, node: Node, x: Value, multiplier: ArrayLike, shift: ArrayLike, zero_in: int = 0,
+    *, narrow: bool = False,
+) -> Value:  # fmt: skip
     """The engine's output stage: RESCALE to the zero point of the node's output, then its clamp."""
     zero_out = zero_point(graph, node.output)
     dtype = tosa_type(graph, node.output)
-    return clamp(w, rescale(w, x, multiplier, shift, zero_in=zero_in, zero_out=zero_out, dtype=dtype), node.clamp)
+    found = rescale(w, x, multiplier, shift, zero_in=zero_in, zero_out=zero_out, dtype=dtype, narrow=narrow)
+    return clamp(w, found, node.clamp)
 
 
 def rescale(
@@ -120,9 +122,11 @@ def rescale(
     zero_in: int = 0,
     zero_out: int = 0,
     dtype: str = "INT32",
+    narrow: bool = False,
 ) -> Value:
-    """RESCALE, single rounding; per channel (last axis) when `multiplier` is an array. INT48 takes scale16."""
-    wide = x.dtype != "INT48"
+    """RESCALE, single rounding; per channel (last axis) when `multiplier` is an array. INT48 takes scale16, as
+    everything does that is `narrow`."""
+    wide = x.dtype != "INT48" and not narrow
     scales = np.atleast_1d(np.asarray(multiplier)), np.atleast_1d(np.asarray(shift))
     operands = [w.constant(scales[0], "INT32" if wide else "INT16"), w.constant(scales[1], "INT8")]
     zeros = [w.constant([zero_in], x.dtype), w.constant([zero_out], dtype)]
@@ -163,7 +167,7 @@ def _convolve(
 ) -> Value:
     """CONV2D or DEPTHWISE_CONV2D into int32 or, for int16, INT48; `places`: zero point of x, window, its padding."""
     zero, window, pad = places
-    dtype = _ACCUMULATORS[x.dtype]
+    dtype = ACCUMULATORS[x.dtype]
     operands = [w.constant(weights, "INT8"), w.constant(bias, dtype)]
     zeros = [w.constant([zero], x.dtype), w.constant([0], "INT8")]
     rows = (x.shape[1] + pad[0] + pad[1] - window.kernel_h) // window.stride_h + 1

@@ -70,7 +70,7 @@ def _difference(site: Site, inputs: list[Tensor], output: Tensor) -> Piece:
     negate = Node(f"{site.node.name}.negate", Table(b.shape), (b.name,), between.name, source=names)
     add_operands(a.quantisation.scale, turned.scale, output.quantisation.scale)
     total = _node(site, Add(output.shape), [a, between], output)
-    table = TableConstants(np.arange(127, -129, -1).astype(np.int8))
+    table = TableConstants(np.arange(127, -129, -1).astype(np.int8), np.negative)
     return Piece((negate, total), (a, b, between, output), {negate.name: table})
 
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import gcd
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..common.errors import UnsupportedError
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Scale, Softmax, Table
@@ -68,9 +69,11 @@ def _unit(op: Op, operands: list[Tensor]) -> float:
 
 def _table(site: Site, pattern: Unary, source: Tensor, output: Tensor) -> TableConstants:
     pairs = [(t.quantisation.scale, t.quantisation.zero_point) for t in (source, output)]
-    return TableConstants(
-        unary_table(lambda real: pattern.evaluate(site.index, real.astype(np.float32)), pairs[0], pairs[1])
-    )
+
+    def function(real: NDArray[np.float64]) -> NDArray[np.float32]:
+        return pattern.evaluate(site.index, real.astype(np.float32))
+
+    return TableConstants(unary_table(function, pairs[0], pairs[1]), function)
 
 
 def _norm(pattern: Normalisation, source: Tensor, output: Tensor) -> tuple[Norm, NormConstants]:

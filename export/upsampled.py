@@ -57,9 +57,12 @@ def _repeats(scale: Scale, size: int, factor: int) -> bool:
 def folds(
     conv: Conv2d, source: Shape, repeats: tuple[int, int], constants: ConvConstants
 ) -> list[tuple[Phase, ConvConstants]] | None:
-    """The phases of `conv`, which reads `source` with its rows and columns repeated; None where a sum leaves int8."""
+    """The phases of `conv`, which reads `source` with its rows and columns repeated; None where a sum leaves int8.
+
+    bf16 has none: there a sum of weights, times an element, is not the sum of the products to the last bit.
+    """
     w = conv.window
-    if (w.stride_h, w.stride_w) != (1, 1):
+    if (w.stride_h, w.stride_w) != (1, 1) or conv.dtype == "bf16":
         return None
     found: list[tuple[Phase, ConvConstants]] = []
     try:
@@ -88,7 +91,8 @@ def _axes(kernel: int, factor: int, pad: int, size: int, output: int) -> Iterato
 
 def _phase(conv: Conv2d, source: Shape, down: _Axis, right: _Axis) -> Phase:
     window = Window(len(down.groups), len(right.groups), 1, 1, down.pad, right.pad)
-    part = Conv2d((down.size, right.size, source[2]), (down.count, right.count, conv.output[2]), window, conv.depthwise)
+    shapes = (down.size, right.size, source[2]), (down.count, right.count, conv.output[2])
+    part = Conv2d(*shapes, window, conv.depthwise, conv.dtype)
     return Phase(down.offset, right.offset, part, (down.first, right.first), (), ())
 
 

@@ -12,17 +12,17 @@ from ..targets.cost import Elements
 from ..targets.elements import float_bits
 from ..targets.isa import DType
 from ..targets.program import PORT_TYPES
+from .cuboid_op import CuboidAttention
 from .movement_ops import Movement
-from .ops import Add, Conv2d, MatMul, Op, Pool2d, Requantise
+from .ops import Conv2d, MatMul, Op, Requantise
 
 PRECISIONS = {"int8": "int8", "int8x16": "int16", "bf16": "bf16"}
 """Element type of the activations by the name of the precision that a user chooses."""
-TYPED = (Conv2d, MatMul, Pool2d, Add, Requantise)
 
 
 def output_name(op: Op | Movement) -> str:
     """Element type of the result, as tensors name it."""
-    return op.dtype if isinstance(op, TYPED) else "int8"
+    return "int8" if isinstance(op, CuboidAttention) else op.dtype
 
 
 def input_name(op: Op | Movement) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..common.errors import UnsupportedError
@@ -10,11 +10,13 @@ from ..common.errors import UnsupportedError
 _Shape = tuple[int, int, int]
 MAX_GROUP = 2**16  # elements that a softmax or a normalisation goes over
 _MAX_NUMERATOR = 2**11
+_MAX_SUMMED = {"int8": (2**31 - 1) // 255, "int16": 2**16 - 1, "bf16": 2**31 - 1}
 
 
 @dataclass(frozen=True, slots=True)
 class _Elementwise:
     output: _Shape
+    dtype: str = field(default="int8", kw_only=True)
 
     @property
     def input(self) -> _Shape:
@@ -84,11 +86,14 @@ class Reduce:
     input: _Shape
     output: _Shape
     mode: Reduction
+    dtype: str = "int8"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", Reduction(self.mode))
         if self.input[:2] != self.output[:2] or self.output[2] < 1 or self.input[2] % self.output[2]:
             raise UnsupportedError(f"no reduction over channels makes {self.output} of {self.input}")
+        if self.count > _MAX_SUMMED[self.dtype]:
+            raise UnsupportedError(f"a sum of {self.count} {self.dtype} elements may leave int32")
 
     @property
     def count(self) -> int:
@@ -121,6 +126,7 @@ class Resize:
     vertical: Scale
     horizontal: Scale
     bilinear: bool
+    dtype: str = "int8"
 
     def __post_init__(self) -> None:
         for name in ("vertical", "horizontal"):

@@ -17,10 +17,11 @@ from ..common.errors import UnsupportedError
 from .ops import Shape, Window
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Moves:
-    """What all operators without arithmetic share."""
+    """What all operators without arithmetic share: the type of the elements, which pass unchanged."""
 
-    __slots__ = ()
+    dtype: str = "int8"
 
     @property
     def macs(self) -> int:
@@ -218,6 +219,7 @@ class TransposedConv2d:
     output: Shape
     window: Window
     depthwise: bool = False
+    dtype: str = "int8"
 
     def __post_init__(self) -> None:
         w = self.window

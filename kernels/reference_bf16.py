@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .movement_ops import TransposedConv2d
 from .ops import Window
 
 Real = NDArray[np.float32]
@@ -54,6 +55,24 @@ def conv2d(
                 for channel in range(patch.shape[3]):
                     total = total + patch[..., channel, None] * tap[:, channel]
         return finish(total + bias.astype(np.float32), clamp)
+
+
+def transposed_conv2d(x: Real, weights: Real, bias: Real, op: TransposedConv2d, clamp: Clamp) -> Real:
+    """Every output takes its products by ascending input row, column and channel, the bias last."""
+    w, (height, width, _), (rows, cols, channels) = op.window, op.input, op.output
+    reach = ((height - 1) * w.stride_h + w.kernel_h, (width - 1) * w.stride_w + w.kernel_w)
+    sums = np.zeros((len(x), max(reach[0], rows + w.pad_h), max(reach[1], cols + w.pad_w), channels), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, column in np.ndindex(w.kernel_h, w.kernel_w):  # later taps meet earlier inputs
+            down, right = w.kernel_h - 1 - row, w.kernel_w - 1 - column
+            place = sums[:, down:, right:][:, : (height - 1) * w.stride_h + 1, : (width - 1) * w.stride_w + 1]
+            view, tap = place[:, :: w.stride_h, :: w.stride_w], weights[:, down, right, :]
+            if op.depthwise:
+                view += x * tap[:, 0]
+                continue
+            for channel in range(x.shape[3]):
+                view += x[..., channel, None] * tap[:, channel]
+        return finish(sums[:, w.pad_h : w.pad_h + rows, w.pad_w : w.pad_w + cols] + bias.astype(np.float32), clamp)
 
 
 def matmul(a: Real, b: Real, clamp: Clamp, *, transposed: bool) -> Real:

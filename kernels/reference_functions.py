@@ -23,6 +23,13 @@ def table(x: Map, values: NDArray[np.int8], clamp: tuple[float, float]) -> Map:
     return np.clip(values[x.astype(np.int64) + 128], *clamp).astype(np.int8)
 
 
+def table16(x: Map, points: NDArray[np.int16], clamp: tuple[float, float]) -> Map:
+    """Straight lines between 513 `points` for the inputs −2^15, −2^15 + 128, ...; rounds half up."""
+    below, part = np.divmod(x.astype(np.int64) + 2**15, 128)
+    low, high = points.astype(np.int64)[below], points.astype(np.int64)[below + 1]
+    return np.clip((low * (128 - part) + high * part + 64) // 128, *clamp).astype(np.int16)
+
+
 def mul(a: Map, b: Map, zero_points: tuple[int, int], stage: Stage) -> Map:
     """(a − zero point) × (b − zero point) through the output stage; a (1, 1, C) operand is broadcast."""
     return finish((a.astype(np.int64) - zero_points[0]) * (b.astype(np.int64) - zero_points[1]), stage)
@@ -50,10 +57,10 @@ def norm(x: Map, op: Norm, epsilon: int, records: NormRecords, zero_point: int, 
             for place in np.ndindex(height, width):
                 y[(batch, *place, lanes)] = _normalised(x[(batch, *place, lanes)], epsilon)
     scaled = (rescale(y, records.multiplier, records.shift) + records.bias + 128) // 256
-    return np.clip(scaled + zero_point, *clamp).astype(np.int8)
+    return np.clip(scaled + zero_point, *clamp).astype(x.dtype)
 
 
-def _normalised(group: NDArray[np.int8], epsilon: int) -> NDArray[np.int64]:
+def _normalised(group: Map, epsilon: int) -> NDArray[np.int64]:
     """20 fraction bits; the reciprocal root has about 30 significant bits."""
     values = [int(v) for v in group.ravel()]
     total = sum(values)

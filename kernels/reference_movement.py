@@ -25,7 +25,7 @@ def rearrange(x: Map, op: Slice | Pad | Transpose | Rearrange | DepthToSpace | S
             (r, c, k), (down, right) = op.start, op.steps
             return x[:, r::down, c::right, k:][:, :rows, :cols, :channels]
         case Pad():
-            result = np.full((len(x), *op.output), zero_point, np.int8)
+            result = np.full((len(x), *op.output), zero_point, x.dtype)
             result[:, op.top : op.top + op.input[0], op.left : op.left + op.input[1]] = x
             return result
         case Transpose():
@@ -59,7 +59,7 @@ def _in_steps(x: Map, op: Rearrange) -> Map:
 
 
 def transposed_conv2d(
-    x: Map, zero_point: int, weights: NDArray[np.int8], bias: NDArray[np.int32], op: TransposedConv2d, stage: Stage
+    x: Map, zero_point: int, weights: NDArray[np.int8], bias: NDArray[np.integer], op: TransposedConv2d, stage: Stage
 ) -> Map:
     """Every input element adds its products to the outputs under the kernel that it is the origin of."""
     w, (rows, cols, channels) = op.window, op.output

@@ -5,15 +5,17 @@ from __future__ import annotations
 from math import gcd, prod
 
 from ..common.errors import UnsupportedError
-from ..targets.cost import Work, passes, pool_work, resize_reads, vector_work
-from ..targets.isa import Opcode
+from ..targets.cost import Work, ceil_div, passes, pool_work, resize_reads, vector_work
+from ..targets.execute_function import TABLE_POINTS
+from ..targets.isa import DType, Opcode
 from ..targets.spec import EngineSpec
+from ..targets.table_float import TABLE_WORDS
 from .cuboid_op import CuboidAttention
 from .element_types import elements, input_type, output_type
 from .function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
 from .ops import Add, Op, Pool2d, Requantise
 
-TABLE_BYTES = 256
+TABLE_BYTES = {DType.INT8: 256, DType.INT16: 4 * ceil_div(2 * TABLE_POINTS, 4), DType.BF16: 2 * TABLE_WORDS}
 SOFTMAX_TABLE_BYTES = 1024  # two tables of 256 int16
 NORM_RECORD_BYTES = 12  # bias, multiplier, shift of one channel
 _OPCODES: dict[type, Opcode] = {
@@ -65,9 +67,9 @@ def constant_bytes(op: Op) -> int:
     """Bytes of the tables or records that any operator but a convolution keeps in SRAM while it runs."""
     match op:
         case Table():
-            return TABLE_BYTES
+            return TABLE_BYTES[input_type(op)]
         case Softmax():
-            return SOFTMAX_TABLE_BYTES
+            return 0 if op.dtype == "bf16" else SOFTMAX_TABLE_BYTES
         case Norm():
             return NORM_RECORD_BYTES * op.output[2]
         case CuboidAttention():

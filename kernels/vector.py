@@ -178,7 +178,7 @@ class _Emitter:
         if second is None:
             return {}
         if _is_gate(self.subgraph):  # pitches of 0: every position reads the same vector
-            view = tile_view("b", self.gate, (0, 0), row0=0)
+            view = tile_view("b", self.gate, (0, 0), row0=0, dtype=second.dtype)
         else:
             view = self._view("second", "b", second, rows, channels)
         return {**view, "b_zp": second.zero_point}
@@ -239,9 +239,9 @@ def _constant_cycles(spec: EngineSpec, subgraph: Subgraph) -> float:
     """Cycles to load what is loaded once."""
     size = constant_bytes(subgraph.ops[0])
     gate = subgraph.second if _is_gate(subgraph) else None
-    channels = subgraph.ops[0].output[2]
+    op = subgraph.ops[0]
     tables = map_cycles(spec, Memory.DRAM, (1, 1, size), size) if size else 0.0
-    return tables + map_cycles(spec, gate, (1, 1, channels), channels)
+    return tables + map_cycles(spec, gate, (1, 1, op.output[2]), op.output[2], input_type(op))
 
 
 def _is_gate(subgraph: Subgraph) -> bool:

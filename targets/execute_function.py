@@ -12,16 +12,19 @@ from numpy.typing import DTypeLike, NDArray
 from ..common.errors import ProgramFault
 from .elements import LIMITS, bits_float
 from .execute_conv import blocks
-from .functions import SOFTMAX_BITS, Axis, bilinear, log2_fixed, normalise, powers, shares
-from .functions_float import normalise_float, softmax_float
+from .functions import SOFTMAX_BITS, Axis, bilinear, interpolated, log2_fixed, normalise, powers, shares
+from .functions_float import normalise_float, ordered_sum, softmax_float
 from .isa import DType, NormMode, Opcode, PoolMode, ResizeMode, SoftmaxMode
 from .memory import Box, Memory
-from .numerics import STAGE_FIELDS, Stage, check_scales, requantise_elements, rescale
+from .numerics import INT48_MAX, STAGE_FIELDS, Stage, check_scales, requantise_elements, rescale
 from .numerics_float import FloatStage
 from .ranges import MAX_GROUP
+from .table_float import TABLE_WORDS, FloatTable
+from .validate import INT32_MAX
 from .views import Extent, View, check_target, output_extent, read_extent, write_extent
 
 TABLE_ENTRIES = 256
+TABLE_POINTS = 513  # of an INT16 table: the ends of 512 pieces
 NORM_RECORD_BYTES = 12
 _OUTPUT_BITS = 8  # fraction bits of a normalised element when its bias is added
 _LEAST_INT8 = -128
@@ -88,13 +91,25 @@ def _stage(f: Fields) -> Stage | FloatStage:
     return FloatStage.of(f) if f["out_type"] == DType.BF16 else _integer_stage(f)
 
 
-def _integer_stage(f: Fields) -> Stage:
-    return Stage.of(f["multiplier"], f["shift"], *(f[name] for name in STAGE_FIELDS))
+def _integer_stage(f: Fields, *, wide: bool = False) -> Stage:
+    """`wide`: accumulators of INT16 have 48 bits."""
+    largest = INT48_MAX if wide and f["in_type"] == DType.INT16 else INT32_MAX
+    fields = (f[name] for name in STAGE_FIELDS)
+    return Stage.of(f["multiplier"], f["shift"], *fields, accumulator_max=largest)
 
 
 def _table(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
-    table = _constants(sram, f["table_addr"], TABLE_ENTRIES, _TABLE_TYPES[DType(f["out_type"])])
-    return np.clip(table, f["act_min"], f["act_max"])[x.astype(np.int16) - _LEAST_INT8]
+    address = f["table_addr"]
+    match DType(f["in_type"]):
+        case DType.BF16:
+            table = FloatTable.of(_constants(sram, address, TABLE_WORDS, "<u2"))
+            return FloatStage.of(f).apply(table(x))
+        case DType.INT16:
+            points = _constants(sram, address, TABLE_POINTS, "<i2").astype(np.int64)
+            return np.clip(interpolated(points, x), f["act_min"], f["act_max"])
+        case _:
+            table = _constants(sram, address, TABLE_ENTRIES, _TABLE_TYPES[DType(f["out_type"])])
+            return np.clip(table, f["act_min"], f["act_max"])[x.astype(np.int16) - _LEAST_INT8]
 
 
 def _mul(sram: Memory, f: Fields, out: Extent, a: Result) -> Result:
@@ -231,23 +246,31 @@ def _reduce(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
     grouped = x.reshape(*x.shape[:3], out.channels, f["channels_in"])
     if f["mode"] == PoolMode.MAX:
         return _kept(f, grouped.max(axis=-1))
+    if f["out_type"] == DType.BF16:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return FloatStage.of(f).apply(ordered_sum(grouped)[..., 0] * np.float32(bits_float(f["multiplier"])))
     total = grouped.sum(axis=-1, dtype=np.int64) - f["channels_in"] * f["in_zp"]
-    return _stage(f).apply(total, f["channels_in"] * 255)
+    return _integer_stage(f).apply(total, f["channels_in"] * _reach("in", f))
 
 
 def _resize(sram: Memory, f: Fields, out: Extent, x: Result) -> Result:
     rows, cols = (axis.shifted(_span(axis)[0]) for axis in _axes(f, out))
     if f["mode"] == ResizeMode.NEAREST:
         return _kept(f, x[:, rows.nearest][:, :, cols.nearest])
-    stage, whole = _stage(f), rows.whole * cols.whole
-    result = np.empty((len(x), out.rows, out.cols, out.channels), np.int8)
+    if f["out_type"] == DType.BF16:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return FloatStage.of(f).apply(bilinear(x, rows, cols) * np.float32(bits_float(f["multiplier"])))
+    stage, bound = _integer_stage(f, wide=True), _reach("in", f) * rows.whole * cols.whole
+    result = np.empty((len(x), out.rows, out.cols, out.channels), stage.storage)
     for block in blocks(len(x), 4 * out.elements):
-        result[block] = stage.apply(bilinear(x[block].astype(np.int64) - f["in_zp"], rows, cols), 255 * whole)
+        result[block] = stage.apply(bilinear(x[block].astype(np.int64) - f["in_zp"], rows, cols), bound)
     return result
 
 
 def _kept(f: Fields, values: Result) -> Result:
     """Elements as they are, save for the clamp, or rescaled where there is a multiplier."""
+    if f["out_type"] == DType.BF16:
+        return FloatStage.of(f).apply(values)
     if f["multiplier"]:
         return requantise_elements(values, f["in_zp"], _integer_stage(f))
     return np.clip(values, f["act_min"], f["act_max"])

@@ -7,6 +7,7 @@ reciprocal root is at most 2^31.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,13 @@ def log2_fixed(values: Integers) -> Integers:
         found = (found << 1) | carry
         mantissa >>= carry
     return found
+
+
+def interpolated(points: Integers, x: NDArray[np.int16]) -> Integers:
+    """Between the two of 513 `points` that lie around each INT16 element; rounds half up (TOSA 1.0 TABLE, RESCALE)."""
+    index, fraction = (x.astype(np.int64) + 2**15) >> 7, x.astype(np.int64) & 127
+    base = points[index]
+    return (base * 128 + (points[index + 1] - base) * fraction + 64) >> 7
 
 
 def normalise(x: Integers, epsilon: int) -> Integers:
@@ -104,8 +112,8 @@ class Axis:
         return Axis(self.low - start, self.high - start, self.fraction, self.whole)
 
 
-def bilinear(x: Integers, rows: Axis, cols: Axis) -> Integers:
+def bilinear(x: NDArray[Any], rows: Axis, cols: Axis) -> NDArray[Any]:
     """Weighted sums of four neighbours, axes 1 and 2 of `x`; the weights add up to rows.whole × cols.whole."""
-    down, right = rows.fraction[:, None, None], cols.fraction[:, None]
+    down, right = rows.fraction[:, None, None].astype(x.dtype), cols.fraction[:, None].astype(x.dtype)
     lines = x[:, rows.low] * (rows.whole - down) + x[:, rows.high] * down
     return lines[:, :, cols.low] * (cols.whole - right) + lines[:, :, cols.high] * right

@@ -18,7 +18,7 @@ def softmax_float(logits: Floats, *, masked: bool) -> Floats:
         powers = np.exp((logits - largest).astype(np.float64)).astype(np.float32)
         if masked:
             powers = np.where(np.isneginf(logits), np.float32(0), powers)
-        total = _sum(powers)
+        total = ordered_sum(powers)
         shares = powers / total
     return np.where(total == 0, np.float32(0), shares) if masked else shares
 
@@ -27,10 +27,10 @@ def normalise_float(x: Floats, epsilon: np.float32) -> Floats:
     """(x − mean) / √(variance + epsilon) over the last axis."""
     count = np.float32(x.shape[-1])
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        centred = x - _sum(x) / count
-        return centred / np.sqrt(_sum(centred * centred) / count + epsilon)
+        centred = x - ordered_sum(x) / count
+        return centred / np.sqrt(ordered_sum(centred * centred) / count + epsilon)
 
 
-def _sum(x: Floats) -> Floats:
+def ordered_sum(x: Floats) -> Floats:
     """Sums over the last axis in ascending order from +0 on, the axis kept."""
     return np.add.accumulate(x, axis=-1, dtype=np.float32)[..., -1:] + np.float32(0)

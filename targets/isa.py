@@ -95,7 +95,7 @@ class Opcode(IntEnum):
     POOL = 48
     ADD = 49
     REQUANTISE = 50
-    TABLE = 51  # any function of one int8 element
+    TABLE = 51  # any function of one element
     MUL = 52
     SOFTMAX = 53
     NORM = 54  # layer and group normalisation
@@ -188,7 +188,9 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 #             window summed from top to bottom, then these sums from left to right.
 # REQUANTISE  out = clamp(RESCALE(x − in_zp) + out_zp). Integers to BF16: clamp((x − in_zp) × multiplier);
 #             BF16 to integers: clamp(round to nearest even(x × multiplier) + out_zp), NaN as 0; BF16 to BF16: clamp(x).
-# TABLE       out = clamp(table[x + 128]), 256 entries of the output's type at table_addr.
+# TABLE       out = clamp(table[x + 128]), 256 entries of the output's type at table_addr. INT16, as TOSA 1.0 TABLE and
+#             a RESCALE by 2^-7: 513 int16, with i = (x + 2^15) >> 7 and f = x mod 128
+#             out = clamp((table[i] × 128 + (table[i + 1] − table[i]) × f + 2^6) >> 7). BF16: see `table_float.py`.
 # MUL         out = clamp(RESCALE((a − in_zp) × (b − b_zp)) + out_zp); pitches 0 of b broadcast it. BF16: clamp(a × b).
 # SOFTMAX     over the covered channels of each row and column: d = max − x, and with two tables of 256 int16 at
 #             table_addr (coarse, then fine) e = (coarse[d >> 8] × fine[d & 255] + 2^14) >> 15, s = Σ e,
@@ -204,7 +206,7 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 #             clamp(d / √(Σ d² / n + eps) × gamma + beta), sums over rows, columns and channels in this order; eps_low
 #             and the first two words of a record (beta, gamma) hold float32.
 # REDUCE      over in[r, c, k × channels_in + i], i < channels_in. MAX as POOL; SUM:
-#             out = clamp(RESCALE(Σ (x − in_zp)) + out_zp).
+#             out = clamp(RESCALE(Σ (x − in_zp)) + out_zp); BF16: clamp(Σ x × multiplier), channels ascending.
 # SOFTMAX_LOG as SOFTMAX, and for each row and column the logarithm of s, in units of the logits, as INT16 at log_addr +
 #             (r − row_start) × log_pitch_h + c × log_pitch_w: max x + RESCALE(⌊2^15 × log2 s⌋ − 15 × 2^15) with
 #             log_multiplier and log_shift, clamped to what is above the least value; that value where all are masked.
@@ -214,7 +216,8 @@ _CONV = _IN + _WINDOW + ("mode", "channels_in", "weights_addr", "weights_chan0",
 #             scale_h_n, columns alike, rows and columns clamped to the map. NEAREST: the element (fraction × 2 >=
 #             scale_n takes the next one), clamped, and rescaled as by POOL when multiplier != 0. BILINEAR:
 #             clamp(RESCALE(Σ over the four neighbours of (x − in_zp) × weights) + out_zp), weights summing to
-#             scale_h_n × scale_w_n.
+#             scale_h_n × scale_w_n. INT16: sums of 48 bits, scale16. BF16: clamp(y × multiplier), where y takes in
+#             float32 low × (whole − fraction) + high × fraction along the rows, then along the columns.
 FIELDS: dict[Opcode, tuple[str, ...]] = {
     Opcode.LOOP: ("count",),
     Opcode.END: (),

@@ -42,6 +42,7 @@ _SHIFTS = ("shift", "a_shift", "b_shift", "sum_shift", "log_shift")
 _INTEGER = (DType.INT8, DType.INT16)
 _CONVERTED = [*product(_INTEGER, _INTEGER), (DType.BF16, DType.BF16)]
 _SUMMED = [*product(_INTEGER, repeat=3), (DType.BF16,) * 3]
+_ALIKE = [(kind, kind) for kind in (*_INTEGER, DType.BF16)]
 _MULTIPLIED = [
     *product(_INTEGER, (DType.INT8,), (*_INTEGER, DType.INT32)),
     (DType.BF16, DType.BF16, DType.BF16),
@@ -56,10 +57,11 @@ TYPES: dict[Opcode, frozenset[tuple[DType, ...]]] = {
     Opcode.REQUANTISE: frozenset(product((*_INTEGER, DType.BF16), repeat=2)),
     **dict.fromkeys((Opcode.SOFTMAX, Opcode.NORM), frozenset(_CONVERTED)),
     Opcode.MUL: frozenset(_SUMMED),
-    Opcode.TABLE: frozenset(product((DType.INT8,), _INTEGER)),
+    Opcode.TABLE: frozenset({*product((DType.INT8,), _INTEGER), *_ALIKE[1:]}),
     Opcode.SOFTMAX_LOG: frozenset({(DType.INT16, DType.INT16)}),
-    **dict.fromkeys((Opcode.REDUCE, Opcode.RESIZE), frozenset({(DType.INT8, DType.INT8)})),
+    **dict.fromkeys((Opcode.REDUCE, Opcode.RESIZE), frozenset(_ALIKE)),
 }
+_WIDE_SUMS = (Opcode.MATMUL, Opcode.RESIZE)  # of INT16 take 48 bits
 _MAY_KEEP_SCALE = {Opcode.POOL: PoolMode.MAX, Opcode.REDUCE: PoolMode.MAX, Opcode.RESIZE: ResizeMode.NEAREST}
 """The combinations of element types that have a meaning, in the order of the opcode's fields `*_type`."""
 
@@ -120,9 +122,9 @@ def _typed_ranges(opcode: Opcode, types: dict[str, DType]) -> dict[str, tuple[in
     clamp = LIMITS.get(out, _ANY)
     found |= dict.fromkeys(("act_min", "act_max", "conv_min", "conv_max"), clamp)
     if first in INTEGERS and out in INTEGERS and out is not DType.INT32:
-        largest = MAX_SCALE16 if opcode is Opcode.MATMUL and first is DType.INT16 else INT32_MAX
+        largest = MAX_SCALE16 if opcode in _WIDE_SUMS and first is DType.INT16 else INT32_MAX
         found |= dict.fromkeys(_SCALES, _POSITIVE) | {"multiplier": (1, largest)} | dict.fromkeys(_SHIFTS, (2, 62))
-    elif opcode is Opcode.POOL or (first in INTEGERS) != (out in INTEGERS):
+    elif opcode in _MAY_KEEP_SCALE or (first in INTEGERS) != (out in INTEGERS):
         found["multiplier"] = (1, PLUS_INFINITY - 1)  # the bits of a positive finite float32
     return found
 

@@ -1,12 +1,13 @@
 """Graphs of mixed precision: what they mean, and that engines compute just that."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lanefit.common.errors import ConfigError, LanefitError, ModelError, UnknownNameError
+from lanefit.common.errors import ConfigError, LanefitError, ModelError, UnknownNameError, UnsupportedError
 from lanefit.export.compiler import compile_graph
 from lanefit.export.graph import ConvConstants, Graph, Node, Tensor
 from lanefit.export.precision import Precision, parse_override, with_precision
@@ -42,14 +43,19 @@ def outputs_of_engine(graph: Graph, inputs: dict[str, NDArray], seed: int) -> di
     return Emulator(compiled.program, order=order, seed=seed).run(host)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_the_engine_computes_mixed_precision_bit_for_bit(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    graph = random_graph(rng, branching=0.15)
+    graph = random_graph(rng, branching=0.15, functions=0.3, moving=0.25)
     typed = with_precision(graph, random_precision(rng, graph))
     inputs = random_inputs(rng, graph, 2)
+    try:
+        found = outputs_of_engine(typed, inputs, seed)
+    except UnsupportedError as error:  # random scales and tables, which no network has
+        assert re.search("int16 range between two points|beyond the int32 of a RESCALE|beyond int32", error.what)
+        return
     expected = run_graph(typed, inputs)
-    for name, value in outputs_of_engine(typed, inputs, seed).items():
+    for name, value in found.items():
         np.testing.assert_array_equal(value, to_host(expected[name], typed.tensors[name]), err_msg=name)
 
 

@@ -117,7 +117,7 @@ def test_a_graph_without_weights_is_refused_by_node() -> None:
 
 def test_an_operator_that_tosa_lacks_is_refused_with_those_it_has() -> None:
     class Mystery:
-        macs = 0
+        macs, dtype = 0, "int8"
 
     graph = _convolution()
     node = replace(graph.nodes[0], op=Mystery())  # pyright: ignore[reportArgumentType]

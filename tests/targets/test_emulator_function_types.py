@@ -21,13 +21,16 @@ FREE = {"act_min": MINUS_INFINITY, "act_max": PLUS_INFINITY}
 single = np.float32
 
 
-def run(opcode: Opcode, x: Array, types: tuple[str, str], fields: dict[str, int], constants: bytes, at: str) -> Array:
+def run(
+    opcode: Opcode, x: Array, types: tuple[str, str], fields: dict[str, int], constants: bytes, at: str,
+    shape: tuple[int, int, int] | None = None,
+) -> Array:  # fmt: skip
     layout = Layout()
     address = {at: layout.constant(constants)} if at else {}
     source = layout.map("x", x.shape, dtype=types[0], gap=4)
     size = {"in_rows": x.shape[0], "in_cols": x.shape[1]}
     every = {**size, **view("in", source), **address, **fields}
-    return Emulator(one_instruction(layout, opcode, x.shape, types[1], **every)).run({"x": x})["y"]
+    return Emulator(one_instruction(layout, opcode, shape or x.shape, types[1], **every)).run({"x": x})["y"]
 
 
 def draw_int16(seed: int) -> Array:
