@@ -16,12 +16,11 @@ from onnx import ModelProto, NodeProto
 from ...common.errors import ModelError
 from ...export.normalise import normalise
 from ...export.onnx_export import simplify
-from ...export.onnx_model import DEQUANTISE, QUANTISE, GraphIndex, live_nodes, load_model
+from ...export.onnx_model import DEQUANTISE, QUANTISE, GraphIndex, copy_of, live_nodes, load_model
 from ...export.quantise import is_quantised
 from .graph import OperatorGraph, OperatorNode
 from .onnx_operators import Operands, element_type, to_operator
 from .operator import Kind, Operator, Shape
-from .rewrite import merge_equal
 
 _PASSED_ON = frozenset({"Identity", "Dropout"})
 _RANDOM = frozenset(
@@ -42,7 +41,33 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None = None) -> Operato
 def operator_graph(model: ModelProto, input_shape: tuple[int, ...] | None = None) -> OperatorGraph:
     """The operator graph of a model in memory; see `read_onnx`."""
     prepared = normalise(model, input_shape) if is_quantised(model) else simplify(model, input_shape)
-    return merge_equal(_Reader(GraphIndex(prepared)).graph())
+    return _Reader(GraphIndex(_merged(prepared))).graph()
+
+
+def _merged(model: ModelProto) -> ModelProto:
+    """One node in place of several that do the same to the same tensors, constants and attributes included."""
+    outputs = {value.name for value in model.graph.output}
+    first: dict[bytes, NodeProto] = {}
+    renamed: dict[str, str] = {}
+    merged = copy_of(model)
+    del merged.graph.node[:]
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        twin = first.setdefault(_identity(node), node)
+        if twin is node or node.op_type in _RANDOM or outputs.intersection(node.output):
+            merged.graph.node.append(node)
+        else:
+            renamed.update(zip(node.output, twin.output, strict=True))
+    return merged
+
+
+def _identity(node: NodeProto) -> bytes:
+    """Everything about a node but its name and the names of its results."""
+    bare = NodeProto()
+    bare.CopyFrom(node)
+    bare.name = ""
+    bare.output[:] = [str(bool(name)) for name in node.output]
+    return bare.SerializeToString(deterministic=True)
 
 
 class _Reader:
