@@ -87,7 +87,9 @@ def _loaded(step: PlannedStep, durations: Phases, load_start: float, ready: floa
     waiting = max(0, tiles - step.choice.tiling.slots)
     if not waiting:
         return load_start + loading
-    return max(load_start + loading, ready + durations.prefetched * waiting / tiles + loading / tiles)
+    channels, tile = step.subgraph.ops[-1].output[2], step.choice.tiling.channels
+    used, last = waiting * tile / channels, (channels - (tiles - 1) * tile) / channels
+    return max(load_start + loading, ready + durations.prefetched * used + loading * last)
 
 
 def _weights_first(step: PlannedStep) -> bool:

@@ -6,21 +6,25 @@ From these starts follow how many steps ahead the first tile loads and how many 
 memory is short, less of both, as much as hides most.
 
 **Drain.** Tiles of an outgoing map may be stored while the step after computes.
+
+What a choice of these is worth, `expected_cycles` says: the same recurrence over weight tiles, forwards.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor, inf
 
-from ..kernels.kernel import Role
+from ..kernels.kernel import Buffer, Role
 from ..kernels.search import Candidate, kernels
 from ..kernels.subgraph import Subgraph
-from ..targets.cost import ceil_div, constants_work
+from ..targets.cost import ceil_div, constants_latency, constants_work, dma_work
 from ..targets.spec import EngineSpec
 
-_FARTHEST = 3  # steps: beyond that, SRAM is held for long, and a plan with little SRAM falls far behind
+_STEPS = 3  # that weights may always load ahead
+_CYCLES = 32_768  # ... and further where the steps are short: SRAM is never held for weights much longer than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class _Loads:
     tile_bytes: int
     cycles: float
     duration: float
+    tail: float  # cycles to store the last tile, part of the duration of a step that loads maps
     depth: int  # tiles that SRAM holds at least
     mapped: bool  # loads maps as well, which nothing of a later step may overtake
     streams: bool  # maps take turns with weights on the DRAM channel: loading further ahead would only move the wait
@@ -51,29 +56,11 @@ def overlaps(
     chosen: Sequence[Candidate],
     spec: EngineSpec,
     free: Sequence[int],
-    *,
-    far: bool = True,
 ) -> list[Overlap]:
-    """The overlap of every step. `free` are the bytes of SRAM at each step beside its maps and the chosen workspace.
-
-    Without `far`, weights load at most one step ahead and no more tiles than the tiling asks for are held.
-    """
+    """The overlap of every step. `free` are the bytes of SRAM at each step beside its maps and the chosen workspace."""
     loads = [_loads(subgraph, choice, spec) for subgraph, choice in zip(subgraphs, chosen, strict=True)]
-    begins = _begins(loads)
+    begins, room = _begins(loads), list(free)
     wanted = _wanted(loads, begins)
-    if not far:
-        wanted = [Overlap(min(1, want.ahead), step.depth) for want, step in zip(wanted, loads, strict=True)]
-    return _assign(chosen, loads, wanted, begins, list(free))
-
-
-def _assign(
-    chosen: Sequence[Candidate],
-    loads: Sequence[_Loads],
-    wanted: Sequence[Overlap],
-    begins: Sequence[float],
-    room: list[int],
-) -> list[Overlap]:
-    """What fits of `wanted`, in execution order; takes its memory from `room`."""
     found: list[Overlap] = []
     for step, choice in enumerate(chosen):
         overlap = _prefetch(step, loads[step], wanted[step], begins, room)
@@ -83,6 +70,39 @@ def _assign(
             room[step + 1] -= outgoing
         found.append(replace(overlap, drain=drain))
     return found
+
+
+def expected_cycles(
+    subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], spec: EngineSpec, found: Sequence[Overlap]
+) -> float:
+    """Cycles of all steps with these overlaps, so far as waiting for weights and for stores decides."""
+    loads = [_loads(subgraph, choice, spec) for subgraph, choice in zip(subgraphs, chosen, strict=True)]
+    latency = constants_latency(spec)
+    begins: list[float] = []
+    ended = loaded = 0.0
+    for number, (step, overlap) in enumerate(zip(loads, found, strict=True)):
+        begins.append(ended)
+        start = max(loaded, begins[number - overlap.ahead])
+        if step.mapped:
+            hidden = min(overlap.slots * step.cycles, ended - start)  # negative: the load queue is busy
+            ended = loaded = ended + step.duration - step.tail - hidden
+        elif step.tiles:
+            ended, loaded = _through(step, overlap.slots, ended, start, latency)
+        else:
+            ended += step.duration
+        ended += 0.0 if overlap.drain else step.tail
+    return ended
+
+
+def _through(step: _Loads, slots: int, begin: float, start: float, latency: float) -> tuple[float, float]:
+    """When the last tile of a step that begins at `begin` is computed, and loaded, if its loads begin at `start`."""
+    period, array, clock = step.duration / step.tiles, begin, start
+    released: list[float] = []
+    for tile in range(step.tiles):
+        clock = max(clock, released[tile - slots] if tile >= slots else 0.0) + step.cycles
+        array = max(array, clock + latency) + period
+        released.append(array)
+    return array, clock
 
 
 def with_slots(choice: Candidate, subgraph: Subgraph, spec: EngineSpec, slots: int) -> Candidate:
@@ -103,11 +123,16 @@ def _loads(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> _Loads:
         tile_bytes=sum(buffer.slot_bytes for buffer in weights),
         cycles=sum(spec.issue_cycles + constants_work(spec, 1, buffer.slot_bytes, 1).cycles for buffer in weights),
         duration=choice.estimate.cycles if mapped else choice.estimate.compute,
+        tail=sum(_stored_cycles(spec, b) for b in choice.buffers if b.role is Role.OUTGOING),
         depth=max((buffer.depth for buffer in weights), default=0),
         mapped=mapped,
         streams=subgraph.streams,
         waits=mapped and tiles > 1,
     )
+
+
+def _stored_cycles(spec: EngineSpec, buffer: Buffer) -> float:
+    return dma_work(spec, 1, buffer.slot_bytes, 1).cycles + spec.dram_latency_cycles
 
 
 def _begins(loads: Sequence[_Loads]) -> list[float]:
@@ -132,7 +157,7 @@ def _wanted(loads: Sequence[_Loads], begins: Sequence[float]) -> list[Overlap]:
             used = min(step.tiles, max(0, floor((limit - begin) / period)))
             slots = max(slots, tile + 1 - used)
         first = max((i for i in range(number) if loads[i].streams), default=0)
-        first = max(first, number - _FARTHEST)
+        first = max(first, min(number - _STEPS, bisect_left(begins, begin - _CYCLES)))
         ahead = next((n for n in range(1, number - first + 1) if begins[number - n] <= limit), number - first)
         wanted.append(Overlap(ahead if step.tiles and not step.waits else 0, step.depth if step.mapped else slots))
     return wanted[::-1]

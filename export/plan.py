@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf, log
 
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
@@ -23,7 +24,7 @@ from ..targets.spec import EngineSpec
 from .allocate import Block, Joined, allocate, live_bytes, widest
 from .cascade import cascades
 from .graph import Graph
-from .overlap import Overlap, overlaps, with_slots
+from .overlap import Overlap, expected_cycles, overlaps, with_slots
 from .overwrite import Lag, lags, may_lag
 from .partition import (
     Group,
@@ -39,7 +40,9 @@ from .planned import Plan, PlannedStep, buffer_name
 from .squeeze import smallest
 from .tiling import Chooser
 
-_OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.0)  # of SRAM that overlap may fill, until placement succeeds
+_OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.0)  # of the SRAM that steps need: less overlap is easier to place
+_GROWTH = 1.05  # from one amount of SRAM to the next that overlap may fill
+_SRAM_WEIGHT = 0.125  # what SRAM is worth beside time: twice as much has to save 8 % of the cycles
 _NEARLY_FULL = 0.8  # steps that hold so much of the largest sum of maps may be what does not fit
 _NEARLY_AS_FAST = 1.02
 _WORTH_A_LAG = 0.97
@@ -234,20 +237,35 @@ class _Planner:
     def _overlapped(
         self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], live: Sequence[int]
     ) -> Plan | None:
-        """The plan with as much overlap as can be placed: one step ahead as far as memory goes, further below that."""
+        """The plan with the overlap that is worth its memory, of those that can be placed."""
+        needed = [held + choice.workspace_bytes for held, choice in zip(live, chosen, strict=True)]
+        options: dict[tuple[Overlap, ...], tuple[float, float, int]] = {}
+        for limit in self._limits(max(needed)):
+            free = [max(0, limit - held) for held in needed]
+            found = overlaps(subgraphs, chosen, self.spec, free)
+            cycles = expected_cycles(subgraphs, chosen, self.spec, found)
+            options.setdefault(tuple(found), (self._price(cycles, max(limit, *needed)), cycles, limit))
+        best, least = None, inf
+        for found, (price, cycles, limit) in sorted(options.items(), key=lambda option: option[1]):
+            if price >= least:
+                break
+            placed = self._placed(maps, subgraphs, chosen, found, limit)
+            if placed and (price := self._price(cycles, placed.sram_bytes)) < least:
+                best, least = placed, price
+        return best
 
-        def attempt(limit: int, peak: int | None) -> Plan | None:
-            free = [max(0, limit - held - c.workspace_bytes) for held, c in zip(live, chosen, strict=True)]
-            found = overlaps(subgraphs, chosen, self.spec, free, far=peak is not None)
-            deep = [with_slots(c, s, self.spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
-            return self._placed(maps, subgraphs, deep, found, peak)
+    def _limits(self, least: int) -> list[int]:
+        """Bytes of SRAM that overlap may fill: none, up to `least`, what the steps need without it, and beyond."""
+        most = self.capacity if self.wide else least
+        found = {int(most * share) for share in _OVERLAP_SHARES}
+        while not self.wide and least < self.capacity:
+            least = min(self.capacity, int(least * _GROWTH) + 1)
+            found.add(least)
+        return sorted(found)
 
-        limits = (int(self.capacity * share) for share in _OVERLAP_SHARES)
-        near = next((found for limit in limits if (found := attempt(limit, None))), None)
-        if near is None:
-            return None
-        limits = (int(near.sram_bytes * share) for share in _OVERLAP_SHARES if share)
-        return next((found for limit in limits if (found := attempt(limit, near.sram_bytes))), near)
+    def _price(self, cycles: float, sram_bytes: int) -> float:
+        """What a plan costs. Whoever asks for the least SRAM states it as a limit, and has time alone counted."""
+        return log(cycles) + (0.0 if self.wide else _SRAM_WEIGHT * log(sram_bytes))
 
     def _placed(
         self,
@@ -255,14 +273,16 @@ class _Planner:
         subgraphs: Sequence[Subgraph],
         chosen: Sequence[Candidate],
         found: Sequence[Overlap],
-        goal: int | None,
+        limit: int,
     ) -> Plan | None:
+        """The plan with this overlap, placed within `limit` bytes if that is found soon, else wherever it fits."""
+        deep = [with_slots(c, s, self.spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
         blocks, joined = self._layout(maps)
-        every = (*blocks, *_buffer_blocks(chosen, found))
-        addresses, peak = allocate(every, joined, goal=goal)
-        if peak > (goal or self.capacity):
+        every = (*blocks, *_buffer_blocks(deep, found))
+        addresses, peak = allocate(every, joined, goal=limit)
+        if peak > self.capacity:
             return None
-        return Plan(_steps(self.groups, subgraphs, chosen, found), maps.where, addresses, peak, every)
+        return Plan(_steps(self.groups, subgraphs, deep, found), maps.where, addresses, peak, every)
 
 
 def _hidden_cycles(choice: Candidate) -> float:

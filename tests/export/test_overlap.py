@@ -1,6 +1,15 @@
 """Weights load early enough that nobody waits, no earlier than memory allows, and SRAM is never promised twice."""
 
-from lanefit.export.overlap import Overlap, overlaps, with_slots
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lanefit.export.compiler import compile_graph
+from lanefit.export.overlap import Overlap, expected_cycles, overlaps, with_slots
+from lanefit.export.random_graphs import GraphBuilder
 from lanefit.kernels.kernel import Role
 from lanefit.kernels.ops import Conv2d, Requantise, Window
 from lanefit.kernels.search import Candidate, candidates
@@ -8,6 +17,7 @@ from lanefit.kernels.subgraph import Memory, Subgraph
 from lanefit.targets.spec import load_spec
 
 NE256 = load_spec("ne-256")
+RESIDENT = replace(load_spec("ethos-u55-128"), weight_decoder=False)  # inputs and outputs lie in SRAM as well
 SRAM = Memory.SRAM
 SHORT = Subgraph((Requantise((4, 4, 16)),), SRAM, SRAM)
 HEAVY = Subgraph((Conv2d((4, 4, 256), (4, 4, 256), Window(1, 1)),), SRAM, SRAM)
@@ -56,3 +66,30 @@ def test_memory_is_promised_once() -> None:
             for before in range(step - overlap.ahead, step):
                 free[before] -= overlap.slots * tile
         assert min(free) >= 0
+
+
+def test_more_room_is_never_expected_to_take_longer() -> None:
+    work = [SHORT, SHORT, HEAVY, SHORT, HEAVY]
+    chosen = _chosen(*work)
+    cycles = [
+        expected_cycles(work, chosen, NE256, overlaps(work, chosen, NE256, [room] * 5))
+        for room in range(0, 200_000, 9_000)
+    ]
+    assert cycles == sorted(cycles, reverse=True)
+    assert cycles[-1] < cycles[0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([16, 64, 256]), st.sampled_from([1, 4, 12])), min_size=2, max_size=8))
+def test_expected_cycles_are_those_of_the_timing_model_for_resident_convolutions(layers: list[tuple[int, int]]) -> None:
+    build = GraphBuilder(np.random.default_rng(0))
+    size = layers[0][1]
+    source, channels = build.tensor("input", (size, size, 16), 0.1), 16
+    for count, _ in layers:
+        source = build.add_node(Conv2d((size, size, channels), (size, size, count), Window(1, 1)), source)
+        channels = count
+    compiled = compile_graph(build.graph((source,)), RESIDENT)
+    steps = compiled.plan.steps
+    found = [Overlap(step.ahead, step.choice.tiling.slots, step.drain) for step in steps]
+    expected = expected_cycles([s.subgraph for s in steps], [s.choice for s in steps], RESIDENT, found)
+    assert expected == pytest.approx(compiled.timing.cycles, rel=0.05, abs=100)

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lanefit.common.errors import UnsupportedError
+from lanefit.export.compiler import compile_graph
 from lanefit.export.graph import Graph
 from lanefit.export.partition import partition
 from lanefit.export.plan import plan
@@ -16,7 +17,7 @@ from lanefit.kernels.ops import Add, Conv2d, Window
 from lanefit.kernels.subgraph import Kind, Memory
 from lanefit.targets.spec import load_spec, preset_names
 
-NE256 = load_spec("ne-256")
+NE256, NE1024 = load_spec("ne-256"), load_spec("ne-1024")
 PRESETS = [load_spec(name) for name in preset_names()]
 seeds = st.integers(0, 2**31)
 
@@ -123,6 +124,36 @@ def test_weights_load_during_the_step_before_where_memory_allows() -> None:
     steps = plan(_bottleneck(16, 16), NE256).steps
     assert all(step.prefetch for step in steps[1:])
     assert not steps[0].prefetch
+
+
+def _weighty(layers: int, channels: int) -> Graph:
+    """Three convolutions of a large map, then some of a small one whose weights take longer to load than to use."""
+    build = GraphBuilder(np.random.default_rng(0))
+    large, small = (32, 32, 16), (2, 2, channels)
+    source = build.tensor("input", large, 0.1)
+    for _ in range(3):
+        source = build.add_node(Conv2d(large, large, Window(3, 3, 1, 1, 1, 1)), source)
+    source = build.add_node(Conv2d(large, small, Window(4, 4, 16, 16)), source)
+    for _ in range(layers):
+        source = build.add_node(Conv2d(small, small, Window(1, 1)), source)
+    return build.graph((source,))
+
+
+@pytest.mark.parametrize("preset", ["ne-256", "ne-1024", "ethos-u55-128"])
+def test_prefetch_raises_the_peak_where_that_saves_much_time(preset: str) -> None:
+    graph, spec = _weighty(6, 128), load_spec(preset)
+    ample, tight = compile_graph(graph, spec), compile_graph(graph, spec, sram_limit_bytes=64 * 1024)
+    assert ample.sram_bytes > tight.sram_bytes
+    saved = tight.timing.cycles / ample.timing.cycles
+    assert saved > (ample.sram_bytes / tight.sram_bytes) ** 0.1
+
+
+def test_prefetch_leaves_the_peak_alone_where_most_of_the_wait_would_stay() -> None:
+    """Twelve steps, each bound by its weights: running ahead hides the first of them and moves the others."""
+    ample = compile_graph(_weighty(12, 256), NE1024)
+    limited = compile_graph(_weighty(12, 256), NE1024, sram_limit_bytes=ample.sram_bytes)
+    assert ample.sram_bytes < 0.15 * NE1024.sram_bytes
+    assert limited.timing.cycles == pytest.approx(ample.timing.cycles, rel=0.01)
 
 
 def test_where_no_map_can_leave_sram_a_longer_chain_is_the_last_resort() -> None:
