@@ -29,6 +29,7 @@ from .graph import (
     TableConstants,
     Tensor,
 )
+from .random_attention import attend
 from .random_functions import FUNCTIONS, random_function
 from .random_movement import move
 
@@ -128,7 +129,7 @@ class GraphBuilder:
         return weights.astype(np.int8)
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
-        made = {*self.fixed, *(node.output for node in self.nodes)}
+        made = {*self.fixed, *(name for node in self.nodes for name in (node.output, *node.extra))}
         inputs = tuple(n for n in self.tensors if n not in made)
         return Graph(tuple(self.nodes), self.tensors, inputs, outputs, self.constants, fixed=tuple(self.fixed))
 
@@ -147,13 +148,15 @@ def random_graph(
     branching: float = 0.0,
     functions: float = 0.0,
     moving: float = 0.0,
+    attention: float = 0.0,
     kinds: Sequence[str] = (),
 ) -> Graph:
     """A graph of about 1 to `max_ops` operators: convolutions, bottlenecks, residuals, pools, additions, a head.
 
     `branching` is the chance that an operator reads any earlier map instead of the newest; maps that nothing reads
     are outputs. `functions` is the chance that an operator is one of `random_functions`, of `kinds` only if given.
-    `moving` is the chance that maps are concatenated, sliced, padded and so on.
+    `moving` is the chance that maps are concatenated, sliced, padded and so on, `attention` that they pass through
+    cuboid attention.
     """
     build = GraphBuilder(rng)
     bottlenecks = rng.random() < 0.35
@@ -165,7 +168,9 @@ def random_graph(
     while len(build.nodes) < budget:
         if branching and rng.random() < branching:
             current = str(rng.choice(list(build.tensors)))
-        if moving and rng.random() < moving:
+        if attention and rng.random() < attention:
+            current = attend(build, current)
+        elif moving and rng.random() < moving:
             current = move(build, current)
         elif functions and rng.random() < functions:
             current = _function(build, current, tuple(kinds) or tuple(FUNCTIONS))
@@ -175,7 +180,8 @@ def random_graph(
             current = _grow(build, current)
     if rng.random() < 0.25:
         current = _head(build, current)
-    outputs = [n.output for n in build.nodes if not any(n.output in other.inputs for other in build.nodes)]
+    read = {name for node in build.nodes for name in node.inputs}
+    outputs = [name for node in build.nodes for name in (node.output, *node.extra) if name not in read]
     if rng.random() < 0.15 and len(build.nodes) > 1:  # a map that leaves the region and is used inside as well
         outputs.append(str(rng.choice([n.output for n in build.nodes[:-1]])))
     return build.graph(tuple(dict.fromkeys(outputs)))

@@ -113,7 +113,7 @@ def quantise_ranges(p: CuboidParameters, r: Ranges, ends: Mapping[str, Affine] |
         norm=norm(p.norm, x_scale, (y_scale, y_zero)),
         token=token,
         bias=None if p.bias is None else _bias(p.bias, product),
-        hidden=_hidden(logit_scale / product),
+        hidden=_hidden(logit_scale / product) if _hides(p) else 0,
         logits=rescale_operands(product / logit_scale),
         exponential=Exponential.of(logit_scale),
         attend=scale16(v_scale / o_scale / _ONE),
@@ -231,6 +231,11 @@ def _bias(bias: Floats, scale: float) -> NDArray[np.int32]:
     if np.abs(found).max() >= _LARGEST_ADDEND:
         raise UnsupportedError(f"a position bias of {np.abs(bias).max():g} leaves the range of its integer form")
     return found.astype(np.int32)
+
+
+def _hides(p: CuboidParameters) -> bool:
+    """Whether some query does not see some key."""
+    return not p.cuboids.mask.all()
 
 
 def _hidden(products_per_step: float) -> int:

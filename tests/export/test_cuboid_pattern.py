@@ -47,7 +47,7 @@ def assert_equals_onnx_runtime(model: ModelProto, match: CuboidMatch) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(1).standard_normal(_SHAPE).astype(np.float32)
     (y,) = session.run([match.output], {match.input: x})
-    np.testing.assert_allclose(attention(match.parameters, x[0].astype(float)).output, y[0], atol=1e-4)
+    np.testing.assert_allclose(attention(match.parameters, x[0].astype(float)).output, np.asarray(y)[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("options", _LAYERS.values(), ids=_LAYERS)
