@@ -1,0 +1,1 @@
+"""Measuring and calibrating real devices: this host through ONNX Runtime and TVM, boards through TVM's RPC."""

@@ -1,0 +1,164 @@
+"""`AdditiveModel`: the latency of each operator, learned from the latencies of sums of operators.
+
+latency(model) = runtime's cost per run + Σ over operators of physics(operator) × (1 + g(operator))
+
+Physics is a sum of non-negative costs (`physics.py`). g is a Gaussian process: a smooth part over the logarithms of
+the operator's extents within its kind, and a part of each operator's own. Since g enters the sums linearly, its
+posterior given any set of measured sums is exact (Rasmussen and Williams 2006, eqs. 2.23-2.24, with a linear map of
+the outputs), and so is the variance that any further measurement would remove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+from ...common.errors import EstimatorError
+from .executed import ExecutedOperator
+from .operator_costs import OperatorCosts, Sum, fit_costs
+from .work import Work, matrix, work_of
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Deviations:
+    """Relative standard deviations: `smooth` over extents, `own` of each operator, `noise` of a measured sum.
+
+    `length` is the distance, in doublings of an extent, over which the smooth part forgets.
+    """
+
+    smooth: float = 0.2
+    own: float = 0.08
+    noise: float = 0.02
+    length: float = 4.0
+
+
+class Operators:
+    """The distinct operators of some sums, and each sum as a row over them."""
+
+    def __init__(self, sums: Sequence[Sum], known: Sequence[ExecutedOperator] = ()) -> None:
+        found = {operator.digest: operator for operator in known}
+        found.update({t.operator.digest: t.operator for total in sums for t in total.terms})
+        self.operators = list(found.values())
+        self.works: list[Work] = [work_of(operator) for operator in self.operators]
+        self._number = {digest: i for i, digest in enumerate(found)}
+
+    def counts(self, sums: Sequence[Sum]) -> Floats:
+        """(sums, operators): how often each occurs."""
+        table = np.zeros((len(sums), len(self.operators)))
+        for row, total in enumerate(sums):
+            for term in total.terms:
+                table[row, self._number[term.operator.digest]] += 1
+        return table
+
+
+def covariance(a: Sequence[Work], b: Sequence[Work], deviations: Deviations) -> Floats:
+    """(a, b): covariance of the smooth part of g; nothing is shared between kinds. Matérn 3/2 over the extents."""
+    kinds = {kind: i for i, kind in enumerate(dict.fromkeys(w.kind for w in (*a, *b)))}
+    left, right = (np.array([kinds[w.kind] for w in works], np.int64) for works in (a, b))
+    x, y = matrix(a) / deviations.length, matrix(b) / deviations.length
+    squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None, :] - 2 * x @ y.T
+    distance = np.sqrt(3 * np.maximum(squared, 0))
+    return deviations.smooth**2 * (1 + distance) * np.exp(-distance) * (left[:, None] == right[None, :])
+
+
+class AdditiveModel:
+    """Posterior over operators' latencies given measured sums; see `fit_additive`.
+
+    Args:
+        sums: what was measured.
+        latency_us: its latencies, µs.
+        costs: the physics.
+        deviations: how far operators deviate from it.
+    """
+
+    def __init__(
+        self, sums: Sequence[Sum], latency_us: Sequence[float], costs: OperatorCosts, deviations: Deviations
+    ) -> None:
+        self.sums, self.latency_us = tuple(sums), tuple(latency_us)
+        self.costs, self.deviations = costs, deviations
+        self._known = Operators(sums)
+        rows = self._known.counts(sums) * costs.operators_us(self._known.works)
+        y = np.asarray(latency_us, np.float64)
+        gap = (y - self._physics(rows, sums)) / y
+        self._rows = rows / y[:, None]
+        self._factor, self._weights = _condition(self._rows, gap, self._known.works, deviations)
+
+    def predict(self, sums: Sequence[Sum]) -> tuple[Floats, Floats]:
+        """Latencies of `sums` and their standard deviations, µs."""
+        asked = Operators(sums)
+        rows = asked.counts(sums) * self.costs.operators_us(asked.works)
+        cross = self._covariance(asked)
+        link = rows @ cross @ self._rows.T
+        mean = self._physics(rows, sums) + link @ self._weights
+        own = covariance(asked.works, asked.works, self.deviations)
+        own[np.diag_indices_from(own)] += self.deviations.own**2
+        spread = np.einsum("so,op,sp->s", rows, own, rows, optimize=True)
+        spread -= np.einsum("sm,ms->s", link, cho_solve(self._factor, link.T))
+        floor = self._physics(0.1 * rows, sums)  # g below −0.9 would be faster than any machine
+        return np.maximum(mean, floor), np.sqrt(np.maximum(spread, 0)) + self.deviations.noise * mean
+
+    def _physics(self, rows: Floats, sums: Sequence[Sum]) -> Floats:
+        return rows.sum(1) + self.costs.surroundings_us(sums)
+
+    def _covariance(self, asked: Operators) -> Floats:
+        """(asked, measured): of g, the own part where an operator is one of the measured."""
+        table = covariance(asked.works, self._known.works, self.deviations)
+        same = {operator.digest: i for i, operator in enumerate(self._known.operators)}
+        for row, operator in enumerate(asked.operators):
+            if (column := same.get(operator.digest)) is not None:
+                table[row, column] += self.deviations.own**2
+        return table
+
+
+def _condition(
+    rows: Floats, gap: Floats, works: Sequence[Work], deviations: Deviations
+) -> tuple[tuple[Floats, bool], Floats]:
+    """Cholesky factor of the covariance of the relative gaps, and its solution for `gap`."""
+    prior = covariance(works, works, deviations)
+    prior[np.diag_indices_from(prior)] += deviations.own**2
+    joint = rows @ prior @ rows.T
+    joint[np.diag_indices_from(joint)] += deviations.noise**2
+    factor = cho_factor(joint, lower=True)
+    return factor, cho_solve(factor, gap)
+
+
+def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float]) -> AdditiveModel:
+    """Physics by relative least squares, deviations by the largest marginal likelihood.
+
+    Raises:
+        EstimatorError: fewer than ten sums, or a latency that is not positive.
+    """
+    y = np.asarray(latency_us, np.float64)
+    if len(sums) < 10 or len(sums) != len(y):
+        raise EstimatorError(f"{len(sums)} sums and {len(y)} latencies; at least ten of both are needed")
+    if not (np.isfinite(y).all() and (y > 0).all()):
+        raise EstimatorError("latencies must be positive", hint="measure again")
+    costs = fit_costs(sums, y)
+    return AdditiveModel(sums, latency_us, costs, _fit_deviations(sums, y, costs))
+
+
+_BOUNDS = np.log([[0.02, 0.6], [0.01, 0.4], [0.004, 0.2], [1.0, 16.0]])
+
+
+def _fit_deviations(sums: Sequence[Sum], y: Floats, costs: OperatorCosts) -> Deviations:
+    known = Operators(sums)
+    rows = known.counts(sums) * costs.operators_us(known.works)
+    gap = (y - rows.sum(1) - costs.surroundings_us(sums)) / y
+    rows /= y[:, None]
+
+    def loss(logs: Floats) -> float:
+        inside = np.clip(logs, *_BOUNDS.T)
+        factor, weights = _condition(rows, gap, known.works, Deviations(*np.exp(inside).tolist()))
+        likelihood = -0.5 * gap @ weights - np.log(np.diag(factor[0])).sum()
+        return float(10 * ((logs - inside) ** 2).sum() - likelihood)
+
+    start = np.log([0.1, 0.08, 0.03, 3.0])
+    found = minimize(loss, start, method="Nelder-Mead", options={"maxfev": 80, "xatol": 0.05, "fatol": 0.2})
+    return Deviations(*np.exp(np.clip(found.x, *_BOUNDS.T)).tolist())

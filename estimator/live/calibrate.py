@@ -1,0 +1,222 @@
+"""Calibration of a device from pieces of networks, actively chosen; no network is run as a whole.
+
+Pieces of two to eight operators are cut out of the executed graphs of sample networks. Most are measured as cold as
+they are inside of their network: before each run as much memory is swept through the caches as the rest of the
+network touches. The others are measured warm, which separates the cost of a run from that of cold paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...common.errors import EstimatorError
+from .additive import AdditiveModel, Deviations, Operators, covariance, fit_additive
+from .choice import choose, shares
+from .cut import Slice
+from .executed import ExecutedGraph
+from .operator_costs import FAMILIES, OperatorCosts, Sum, fit_costs
+from .protocol import Protocol, measure
+from .sessions import LiveRunner, Session
+from .store import LiveMeasurement, LiveStore
+from .work import footprint_bytes, terms
+
+_LENGTHS = (2, 3, 4, 6, 8)
+_WARM_EVERY = 5  # one piece in so many is measured without a sweep
+_GUESS = (0.5, 20.0, 0.0, 0.0, 0.0, 0.1)  # µs before anything is known: a processor core of today, within a factor of 3
+_DOUBT = Deviations(smooth=0.3, own=0.1, noise=0.03, length=3.0)
+_KIND_DOUBT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much to measure: `measurements` pieces in `rounds`; each round is chosen in view of those before."""
+
+    measurements: int = 280
+    rounds: int = 4
+    candidates: int = 4000
+    batch: int = 35  # pieces that are measured together, interleaved, and stored together
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A candidate: a slice of a sample network, and the bytes that the rest of that network touches."""
+
+    slice: Slice
+    footprint: float
+    sweep_bytes: int
+
+    def definition(self, caches: Sequence[int]) -> Sum:
+        found = terms(self.slice.nodes, caches, footprint=self.footprint if self.sweep_bytes else None)
+        ports = len(self.slice.inputs()) + len(self.slice.outputs())
+        return Sum(tuple(found), ports, cold=self.sweep_bytes > 0)
+
+
+def network_sum(graph: ExecutedGraph, caches: Sequence[int]) -> Sum:
+    """A whole network as the model sees it."""
+    return Sum(tuple(terms(graph.nodes, caches)), len(graph.inputs) + len(graph.outputs))
+
+
+def pieces(graphs: Sequence[ExecutedGraph], count: int, *, seed: int) -> list[Piece]:
+    """At most `count` different pieces, drawn uniformly over the places of all graphs; none is half a network."""
+    generator = np.random.default_rng(seed)
+    places = [
+        (number, start, start + length)
+        for number, graph in enumerate(graphs)
+        for length in _LENGTHS
+        if 2 * length <= max(len(graph.nodes), 4)
+        for start in range(len(graph.nodes) - length + 1)
+    ]
+    if not places:
+        raise EstimatorError("the sample networks have no operators to measure", hint="give larger networks")
+    footprints = [footprint_bytes(graph.nodes) for graph in graphs]
+    found: dict[tuple[str, ...], Piece] = {}
+    for position, place in enumerate(generator.permutation(len(places)).tolist()):
+        number, start, stop = places[place]
+        cut = Slice(graphs[number], start, stop)
+        rest = max(0, int(footprints[number] - footprint_bytes(cut.nodes)))
+        warm = position % _WARM_EVERY == 0
+        key = (str(warm), *(node.operator.digest for node in cut.nodes))
+        found.setdefault(key, Piece(cut, footprints[number], 0 if warm else rest))
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def calibrate(
+    runner: LiveRunner,
+    graphs: Sequence[ExecutedGraph],
+    store: LiveStore,
+    *,
+    caches: Sequence[int],
+    budget: Budget | None = None,
+    protocol: Protocol | None = None,
+    reference: Session | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> AdditiveModel:
+    """Measures what the budget allows, beginning where an interrupted calibration with this store stopped.
+
+    Raises:
+        EstimatorError: no samples, or a store with another device's data only.
+        ToolchainError: the runtime refuses a piece.
+    """
+    plan, rules = budget or Budget(), protocol or Protocol()
+    candidates = pieces(graphs, plan.candidates, seed=seed)
+    definitions = [piece.definition(caches) for piece in candidates]
+    targets = [network_sum(graph, caches) for graph in graphs]
+    known = _known(store, runner)
+    while len(known) < plan.measurements:
+        quota = min(-(-plan.measurements // plan.rounds), plan.measurements - len(known))
+        fresh = [i for i, definition in enumerate(definitions) if definition.digest not in known]
+        if not fresh:
+            break
+        picks = next_pieces(targets, [definitions[i] for i in fresh], list(known.values()), quota)
+        chosen = [fresh[pick] for pick in picks]
+        for part in _parts(chosen, plan.batch):
+            _measure_batch(runner, store, [(candidates[i], definitions[i]) for i in part], rules, reference, seed)
+            known = _known(store, runner)
+            progress(len(known), plan.measurements)
+    return fit(list(known.values()))
+
+
+def fit(measurements: Sequence[LiveMeasurement]) -> AdditiveModel:
+    """The model of measured pieces."""
+    return fit_additive([m.definition for m in measurements], [m.measured.latency_us for m in measurements])
+
+
+def next_pieces(
+    targets: Sequence[Sum], candidates: Sequence[Sum], measured: Sequence[LiveMeasurement], count: int
+) -> list[int]:
+    """Numbers of the candidates to measure next, in view of what has been measured."""
+    done = [m.definition for m in measured]
+    operators = Operators([*targets, *candidates, *done])
+    costs = _costs(measured).operators_us(operators.works)
+    prior = covariance(operators.works, operators.works, _DOUBT)
+    kinds = np.array([work.kind for work in operators.works])
+    prior += _KIND_DOUBT**2 * (kinds[:, None] == kinds[None, :])
+    prior[np.diag_indices_from(prior)] += _DOUBT.own**2
+    rows = [shares(operators.counts(sums) * costs) if sums else _none(costs) for sums in (targets, candidates, done)]
+    return choose(rows[0], rows[1], rows[2], prior, noise=_DOUBT.noise, count=count)
+
+
+def _none(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.zeros((0, len(costs)))
+
+
+def _costs(measured: Sequence[LiveMeasurement]) -> OperatorCosts:
+    if len(measured) < 10:
+        return OperatorCosts({}, dict.fromkeys(FAMILIES, _GUESS), ())
+    latencies = np.array([m.measured.latency_us for m in measured])
+    return fit_costs([m.definition for m in measured], latencies)
+
+
+def _known(store: LiveStore, runner: LiveRunner) -> dict[str, LiveMeasurement]:
+    found = store.all(device=runner.device, toolchain=runner.toolchain, subject="subgraph")
+    return {m.definition.digest: m for m in found}
+
+
+def _parts(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _measure_batch(
+    runner: LiveRunner,
+    store: LiveStore,
+    batch: Sequence[tuple[Piece, Sum]],
+    protocol: Protocol,
+    reference: Session | None,
+    seed: int,
+) -> None:
+    with ExitStack() as stack:
+        sessions: dict[str, Session] = {}
+        for piece, definition in batch:
+            session = runner.prepare(piece.slice.model(), sweep_bytes=piece.sweep_bytes)
+            stack.callback(session.close)
+            sessions[definition.digest] = session
+        state = runner.state()
+        with runner.ready():
+            found = measure(sessions, protocol, reference=reference, seed=seed)
+    definitions = {definition.digest: definition for _, definition in batch}
+    store.add(
+        LiveMeasurement("subgraph", "", runner.device, runner.toolchain, definitions[digest], measured, state)
+        for digest, measured in found.items()
+    )
+
+
+def measure_networks(
+    runner: LiveRunner,
+    graphs: Mapping[str, ExecutedGraph],
+    store: LiveStore,
+    *,
+    caches: Sequence[int],
+    protocol: Protocol | None = None,
+    reference: Session | None = None,
+    batch: int = 20,
+    seed: int = 0,
+) -> dict[str, LiveMeasurement]:
+    """Whole networks, each stored as soon as its batch is measured; those already in the store are not repeated."""
+    names = list(graphs)
+    for start in range(0, len(names), batch):
+        known = {m.name for m in store.all(device=runner.device, toolchain=runner.toolchain, subject="network")}
+        missing = [name for name in names[start : start + batch] if name not in known]
+        with ExitStack() as stack:
+            sessions: dict[str, Session] = {}
+            for name in missing:
+                sessions[name] = runner.prepare(graphs[name].model)
+                stack.callback(sessions[name].close)
+            state = runner.state()
+            with runner.ready():
+                found = measure(sessions, protocol or Protocol(), reference=reference, seed=seed)
+        store.add(
+            LiveMeasurement(
+                "network", name, runner.device, runner.toolchain, network_sum(graphs[name], caches), measured, state
+            )
+            for name, measured in found.items()
+        )
+    stored = store.all(device=runner.device, toolchain=runner.toolchain, subject="network")
+    return {m.name: m for m in stored if m.name in graphs}

@@ -1,0 +1,138 @@
+"""Physics of executed operators: non-negative costs per launch, per multiply-accumulate, per element, per byte.
+
+Costs belong to kinds of operators ("pointwise convolution with ReLU"). A kind that was measured little, or never,
+leans on the common costs of its family; so nothing is ever costed zero for being unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from ...common.errors import EstimatorError
+from ...common.files import stable_hash
+from .executed import operator_from_dict
+from .work import Term, Work, work_of
+
+Floats = NDArray[np.float64]
+FAMILIES: tuple[str, ...] = ("conv", "product", "other")
+COLUMNS = 6  # launch, 10⁶ MACs, 10⁶ of them at edges, 10⁶ idle by channels, 10⁶ idle by positions, 10³ elements
+_ONCE = 4  # surroundings that do not depend on the caches
+_LEAN = 0.3  # weight of the family's costs beside one measurement of the kind
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A model that runs as one: its operators, the tensors that cross its border, and whether it is run on `cold`
+    paths, after other memory was swept through the caches."""
+
+    terms: tuple[Term, ...]
+    ports: int
+    cold: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        terms = [{"operator": t.operator.as_dict(), "distant_bytes": list(t.distant_bytes)} for t in self.terms]
+        return {"terms": terms, "ports": self.ports, "cold": self.cold}
+
+    @cached_property
+    def digest(self) -> str:
+        return stable_hash(self.as_dict())
+
+
+def sum_from_dict(value: Mapping[str, Any]) -> Sum:
+    """The inverse of `Sum.as_dict`; a malformed value raises `EstimatorError`."""
+    try:
+        terms = tuple(
+            Term(operator_from_dict(t["operator"]), tuple(float(b) for b in t["distant_bytes"])) for t in value["terms"]
+        )
+        return Sum(terms, int(value["ports"]), bool(value["cold"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise EstimatorError(f"malformed sum of operators: {error}", hint="measure it again") from error
+
+
+@dataclass(frozen=True)
+class OperatorCosts:
+    """µs per unit of each of the `COLUMNS`, by kind and by family of operators.
+
+    `surroundings` are µs per run, per cold run, per operator of a cold run, per tensor at the border, and per 10³
+    bytes from beyond each cache.
+    """
+
+    kinds: Mapping[str, tuple[float, ...]]
+    families: Mapping[str, tuple[float, ...]]
+    surroundings: tuple[float, ...]
+
+    def operators_us(self, works: Sequence[Work]) -> Floats:
+        """(operators,) µs, never zero: at least a tenth of the shortest launch."""
+        least = 0.1 * min((costs[0] for costs in self.families.values() if costs[0] > 0), default=1.0)
+        found = [float(np.dot(_columns(w), self.kinds.get(w.kind, self.families[w.family]))) for w in works]
+        return np.maximum(np.array(found, np.float64), least)
+
+    def surroundings_us(self, sums: Sequence[Sum]) -> Floats:
+        """(sums,) µs that belong to no operator: the run itself, its borders, and data from afar."""
+        return _surroundings(sums, len(self.surroundings) - _ONCE) @ np.array(self.surroundings)
+
+
+def fit_costs(sums: Sequence[Sum], latency_us: Floats) -> OperatorCosts:
+    """Relative least squares, first of costs by family, then of costs by kind that lean on these."""
+    works = [[work_of(term.operator) for term in total.terms] for total in sums]
+    caches = max(len(term.distant_bytes) for total in sums for term in total.terms)
+    around = _surroundings(sums, caches)
+    pooled = _table(works, {name: i for i, name in enumerate(FAMILIES)}, lambda w: w.family)
+    first = _solve(np.hstack([pooled, around]), latency_us, None)
+    families = dict(zip(FAMILIES, _rows(first[: COLUMNS * len(FAMILIES)]), strict=True))
+    kinds = {kind: work.family for row in works for work in row for kind in (work.kind,)}
+    table = _table(works, {kind: i for i, kind in enumerate(kinds)}, lambda w: w.kind)
+    prior = np.concatenate([*(np.array(families[family]) for family in kinds.values()), first[-around.shape[1] :]])
+    second = _solve(np.hstack([table, around]), latency_us, prior)
+    fitted = dict(zip(kinds, _rows(second[: COLUMNS * len(kinds)]), strict=True))
+    return OperatorCosts(fitted, families, tuple(second[-around.shape[1] :].tolist()))
+
+
+def _columns(work: Work) -> Floats:
+    return np.array(
+        [1.0, *(np.array((work.macs, work.edge_macs, work.narrow, work.ragged)) / 1e6), work.elements / 1e3]
+    )
+
+
+def _table(works: Sequence[Sequence[Work]], number: Mapping[str, int], key: Callable[[Work], str]) -> Floats:
+    table = np.zeros((len(works), COLUMNS * len(number)))
+    for row, members in enumerate(works):
+        for work in members:
+            first = COLUMNS * number[key(work)]
+            table[row, first : first + COLUMNS] += _columns(work)
+    return table
+
+
+def _surroundings(sums: Sequence[Sum], caches: int) -> Floats:
+    distant = np.zeros((len(sums), caches))
+    for row, total in enumerate(sums):
+        for term in total.terms:
+            distant[row] += np.array(term.distant_bytes) / 1e3
+    once = [[1.0, float(total.cold), total.cold * len(total.terms), float(total.ports)] for total in sums]
+    return np.hstack([np.array(once), distant])
+
+
+def _solve(table: Floats, latency_us: Floats, prior: Floats | None) -> Floats:
+    """Non-negative costs; `prior` holds those that are assumed where the measurements do not decide."""
+    rows = table / latency_us[:, None]
+    size = np.sqrt((rows**2).sum(0))
+    size[size == 0] = 1.0
+    if prior is None:
+        lean, towards = 1e-3 * np.eye(len(size)), np.zeros(len(size))
+    else:
+        share = rows.max(0)
+        lean = np.diag(np.where(share > 0, _LEAN * share / size, 1.0))
+        towards = np.diag(lean) * size * prior
+    found, _ = nnls(np.vstack([rows / size, lean]), np.concatenate([np.ones(len(rows)), towards]))
+    return found / size
+
+
+def _rows(costs: Floats) -> list[tuple[float, ...]]:
+    return [tuple(row) for row in costs.reshape(-1, COLUMNS).tolist()]

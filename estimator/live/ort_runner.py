@@ -1,0 +1,118 @@
+"""ONNX Runtime on this host."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from importlib.metadata import version
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from ...common.errors import InputError
+from .executed import ExecutedGraph, Value
+from .ort_graph import open_session, ort_graph, session_options
+from .sessions import feeds
+from .state import host_device, host_state, pinned
+
+_NUMPY_NAMES = {"float": "float32", "double": "float64"}
+
+
+class OrtRunner:
+    """Runs on `threads` processors of this host, pinned to them while it measures.
+
+    Args:
+        threads: processors to use; more than this process may use raises `InputError`.
+        level: optimisation level of whole networks: "none", "basic", "extended" or "all".
+        clock: "wall", or "processor": the time that this thread was given a processor, which other programs on the
+            host disturb less. Only with one thread, since other threads' work would be missing.
+    """
+
+    def __init__(self, threads: int = 1, *, level: str = "all", clock: Literal["wall", "processor"] = "wall") -> None:
+        if clock == "processor" and threads != 1:
+            raise InputError(f"processor time of one thread cannot tell the latency of {threads} threads")
+        available = sorted(os.sched_getaffinity(0))
+        if not 1 <= threads <= len(available):
+            raise InputError(f"{threads} threads asked for, {len(available)} processors are available")
+        self._threads, self._level, self._clock = threads, level, clock
+        self.processors = available[-threads:]  # the first processor serves most interrupts
+
+    @property
+    def device(self) -> str:
+        return host_device()
+
+    @property
+    def toolchain(self) -> str:
+        return f"onnxruntime {version('onnxruntime')}, level {self._level}, {self.threads} threads, {self._clock} time"
+
+    @property
+    def threads(self) -> int:
+        return self._threads
+
+    def executed(self, model: ModelProto) -> ExecutedGraph:
+        return ort_graph(model, level=self._level)
+
+    def prepare(self, model: ModelProto, *, sweep_bytes: int = 0) -> OrtSession:
+        clock = time.perf_counter_ns if self._clock == "wall" else time.thread_time_ns
+        return OrtSession(model.SerializeToString(), self.threads, self.processors, clock, sweep_bytes)
+
+    def ready(self) -> AbstractContextManager[None]:
+        return pinned(self.processors)
+
+    def state(self) -> Mapping[str, str | float]:
+        return host_state()
+
+
+class OrtSession:
+    """A loaded model that runs without optimisation: what it is given has been optimised before."""
+
+    def __init__(self, model: bytes, threads: int, processors: list[int], clock: Callable[[], int], sweep: int) -> None:
+        self._clock = clock
+        options = session_options(threads, "none")
+        # idle sessions must not take the processor from the one that is measured
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if threads > 1:
+            pinned = ";".join(str(processor + 1) for processor in processors[1:])
+            options.add_session_config_entry("session.intra_op_thread_affinities", pinned)
+        self._session = open_session(model, options)
+        self._binding = self._session.io_binding()
+        shapes = {i.name: Value(tuple(i.shape), _dtype(i.type)) for i in self._session.get_inputs()}
+        self._feeds = feeds(shapes)
+        for name, array in self._feeds.items():
+            self._binding.bind_cpu_input(name, array)
+        self._sweep = _sweep_buffer(sweep)
+        for output in self._session.get_outputs():
+            self._binding.bind_output(output.name)
+
+    def run(self) -> float:
+        """Latency in µs; before each run other memory is swept through the caches, then the inputs are touched."""
+        if self._sweep.size:
+            self._sweep.max()
+            for array in self._feeds.values():
+                array.max()
+        begin = self._clock()
+        self._session.run_with_iobinding(self._binding)
+        return (self._clock() - begin) / 1e3
+
+    def close(self) -> None:
+        del self._binding, self._session
+
+
+_BUFFERS: list[NDArray[np.float32]] = [np.ones(0, np.float32)]
+
+
+def _sweep_buffer(size_bytes: int) -> NDArray[np.float32]:
+    """`size_bytes` of memory that all sessions share, and that no model uses."""
+    count = size_bytes // 4
+    if _BUFFERS[0].size < count:
+        _BUFFERS[0] = np.ones(count, np.float32)
+    return _BUFFERS[0][:count]
+
+
+def _dtype(text: str) -> str:
+    inner = text.removeprefix("tensor(").removesuffix(")")
+    return _NUMPY_NAMES.get(inner, inner)

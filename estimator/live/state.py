@@ -1,0 +1,73 @@
+"""Which device measured, and in what state it was: without this a measurement cannot be judged later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...common.environment import environment
+
+_CPU = Path("/sys/devices/system/cpu/cpu0")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def host_device() -> str:
+    """This host as a measurement's key names it: processor and number of cores."""
+    found = environment()
+    return f"{found['processor']}, {found['cores']} cores"
+
+
+def host_state() -> dict[str, str | float]:
+    """Load, governor and clock of this host now; what the system does not tell is left out."""
+    found = environment()
+    state: dict[str, str | float] = {"system": str(found["system"]), "cores_available": float(found["cores_available"])}
+    if found["load_1min"] is not None:
+        state["load_1min"] = float(found["load_1min"])
+    if found["governor"]:
+        state["governor"] = str(found["governor"])
+    if (clock := _clock_mhz()) is not None:
+        state["clock_mhz"] = clock
+    if (stolen := _stolen_seconds()) is not None:
+        state["stolen_s"] = stolen
+    return state
+
+
+def caches() -> tuple[int, ...]:
+    """Bytes of the data caches of one core, from the second level outwards; empty where the system does not say."""
+    sizes: dict[int, int] = {}
+    for folder in sorted((_CPU / "cache").glob("index*")):
+        level, kind, size = (_text(folder / name) for name in ("level", "type", "size"))
+        if level and size and kind != "Instruction":
+            sizes[int(level)] = int(size[:-1]) * _UNITS[size[-1]] if size[-1] in _UNITS else int(size)
+    return tuple(size for level, size in sorted(sizes.items()) if level >= 2)
+
+
+@contextmanager
+def pinned(processors: Sequence[int]) -> Iterator[None]:
+    """Keeps the calling thread on the first of `processors`; the runtime's own threads take the others."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {processors[0]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _clock_mhz() -> float | None:
+    text = _text(_CPU / "cpufreq" / "scaling_cur_freq")
+    return int(text) / 1e3 if text.isdigit() else None
+
+
+def _stolen_seconds() -> float | None:
+    """Seconds that a hypervisor has kept the processors from this system since it started."""
+    fields = _text(Path("/proc/stat")).split()
+    return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 and fields[0] == "cpu" else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()[0].strip()
+    except (OSError, IndexError):
+        return ""
