@@ -20,6 +20,7 @@ from .options import (
     InputShapeOption,
     ModelArgument,
     OptimiseOption,
+    PrecisionFileOption,
     PrecisionOfOption,
     PrecisionOption,
     TargetOption,
@@ -68,8 +69,9 @@ def export(
     task: TaskOption = "",
     input_shape: InputShapeOption = "",
     optimise: OptimiseOption = Optimise.LATENCY,
-    precision: PrecisionOption = "int8",
+    precision: PrecisionOption = "",
     precision_of: PrecisionOfOption = None,
+    precision_file: PrecisionFileOption = None,
     tosa: Annotated[
         Path | None,
         typer.Option(
@@ -91,7 +93,7 @@ def export(
         raise ConfigError(
             "this is a package already", where=str(found.path), hint="export the model that it was made of"
         )
-    spec, chosen = target_of(found, target), parse_precision(precision, precision_of)
+    spec, chosen = target_of(found, target), parse_precision(precision, precision_of, precision_file)
     parts = _ingredients(output, found, calibration, parse_shape(input_shape))
     result = export_model(
         parts.source,

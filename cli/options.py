@@ -69,7 +69,17 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="int8|int8x16|bf16",
-        help="Arithmetic of the operators on the engine: int8, int8 weights with int16 maps, or bf16.",
+        help="Arithmetic of the operators on the engine: int8 (the default), int8 weights with int16 maps, or bf16.",
+        show_default=False,
+    ),
+]
+PrecisionFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--precision-file",
+        metavar="FILE.toml",
+        help="A table [precision] of name patterns and their precisions; options go before it.",
+        show_default=False,
     ),
 ]
 PrecisionOfOption = Annotated[
@@ -109,11 +119,13 @@ def parse_shape(text: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def parse_precision(default: str, overrides: list[str] | None) -> Precision:
-    """The precisions of `--precision` and `--precision-of`."""
-    from ..export.precision import Precision, parse_override
+def parse_precision(default: str, overrides: list[str] | None, file: Path | None = None) -> Precision:
+    """The precisions of `--precision` and `--precision-of`, then those of `--precision-file`."""
+    from ..export.precision import INT8, Precision, parse_override
+    from ..export.precision_file import read_precision
 
-    return Precision(default, tuple(map(parse_override, overrides or ())))
+    given = INT8 if file is None else read_precision(file)
+    return Precision(default or given.default, (*map(parse_override, overrides or ()), *given.overrides))
 
 
 def hardware_budget(texts: list[str] | None) -> Budget:

@@ -16,6 +16,7 @@ from .options import (
     InputShapeOption,
     ModelArgument,
     OptimiseOption,
+    PrecisionFileOption,
     PrecisionOfOption,
     PrecisionOption,
     SramLimitOption,
@@ -38,8 +39,9 @@ def profile(
     task: TaskOption = "",
     sram_limit: SramLimitOption = "",
     optimise: OptimiseOption = Optimise.LATENCY,
-    precision: PrecisionOption = "int8",
+    precision: PrecisionOption = "",
     precision_of: PrecisionOfOption = None,
+    precision_file: PrecisionFileOption = None,
     input_shape: InputShapeOption = "",
     trace: Annotated[
         Path | None,
@@ -74,7 +76,7 @@ def profile(
             where="--optimise",
             hint="leave --predicted out: compiling takes seconds",
         )
-    chosen = parse_precision(precision, precision_of)
+    chosen = parse_precision(precision, precision_of, precision_file)
     if predicted and not chosen.is_plain:
         raise ConfigError(
             "the estimator is asked for int8 networks here", where="--precision", hint="leave --predicted out"

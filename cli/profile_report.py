@@ -54,7 +54,7 @@ def cpu_table(placements: tuple[Placement, ...]) -> RenderableType:
 
 
 def _subgraphs(name: str, profile: Profile) -> RenderableType:
-    headers = ("subgraph", "kind", "on", "cycles", "hidden", "share", *_BOUNDS, "bound", "DRAM", "used")
+    headers = ("subgraph", "kind", "precision", "on", "cycles", "hidden", "share", *_BOUNDS, "bound", "DRAM", "used")
     return table(headers, map(_cells, profile.rows()), title=f"{name} on {profile.spec.name}", numbers=_NUMBERS)
 
 
@@ -63,7 +63,16 @@ def _cells(row: Row) -> tuple[str, ...]:
     moved = format_bytes(found.dram_read_bytes + found.dram_write_bytes)
     own = (f"{found.cycles:,.0f}", f"{found.hidden_cycles:,.0f}")
     time = (*own, f"{row.share:.1%}", *(f"{getattr(found, name):,.0f}" for name in _BOUNDS))
-    return (short_label(found.label), found.kind, "engine", *time, found.bound, moved, f"{found.utilisation:.0%}")
+    return (
+        short_label(found.label),
+        found.kind,
+        found.precision,
+        "engine",
+        *time,
+        found.bound,
+        moved,
+        f"{found.utilisation:.0%}",
+    )
 
 
 def _totals(profile: Profile) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
 from ..common.units import cycles_to_us
 from ..kernels.bounds import array_bound, input_bytes, memory_bound, second_bytes, step_bound, vector_bound
-from ..kernels.element_types import output_bytes
+from ..kernels.element_types import output_bytes, precision_of
 from ..targets.program import Program
 from ..targets.spec import EngineSpec
 from ..targets.timing import LabelTiming, Timing, simulate
@@ -28,11 +28,12 @@ class SubgraphReport:
     `cycles` is its own time. `hidden_cycles` of it passed under the subgraph before, while weights were
     prefetched or results drained: `cycles − hidden_cycles` of all subgraphs add up to those of the network.
     `bound` names the resource that holds it; `array`, `output`, `vector` and `memory` are the cycles of work that
-    each resource had; `lower_bound` is the roofline of this subgraph alone.
+    each resource had; `precision` is that of its operators, of conversions both; `lower_bound` is the roofline of this subgraph alone.
     """
 
     label: str
     kind: str
+    precision: str
     nodes: tuple[str, ...]
     cycles: float
     hidden_cycles: float
@@ -180,6 +181,7 @@ def _report(step: PlannedStep, timing: LabelTiming, before: float, spec: EngineS
     return SubgraphReport(
         label=step.group.label,
         kind=step.subgraph.kind,
+        precision=precision_of(step.subgraph.ops),
         nodes=tuple(node.name for node in step.group.nodes),
         cycles=cycles,
         hidden_cycles=hidden,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -55,7 +56,9 @@ class Precision:
         names = {name for node in nodes for name in (node.name, *node.source)}
         for pattern, _ in self.overrides:
             if not any(fnmatchcase(name, pattern) for name in names):
-                hint = f"operators on the engine: {', '.join(sorted(names)[:20])}"
+                near = get_close_matches(pattern, names, n=3, cutoff=0.5)
+                hint = f"did you mean {' or '.join(near)}? " if near else ""
+                hint += f"operators on the engine: {', '.join(sorted(names)[:20])}"
                 raise ConfigError(f"the pattern {pattern!r} fits no operator on the engine", hint=hint)
 
     def __str__(self) -> str:

@@ -5,6 +5,7 @@ An operator works on one element type; only a `Requantise` leads from one to ano
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from ..common.errors import UnsupportedError
@@ -18,6 +19,13 @@ from .ops import Conv2d, MatMul, Op, Requantise
 
 PRECISIONS = {"int8": "int8", "int8x16": "int16", "bf16": "bf16"}
 """Element type of the activations by the name of the precision that a user chooses."""
+
+
+def precision_of(ops: Sequence[Op]) -> str:
+    """Name of the precision of operators in a row; "int8 to bf16" where they convert."""
+    names = {dtype: name for name, dtype in PRECISIONS.items()}
+    first, last = names[input_name(ops[0])], names[output_name(ops[-1])]
+    return first if first == last else f"{first} to {last}"
 
 
 def output_name(op: Op | Movement) -> str:

@@ -52,7 +52,8 @@ def test_the_engine_computes_mixed_precision_bit_for_bit(seed: int) -> None:
     try:
         found = outputs_of_engine(typed, inputs, seed)
     except UnsupportedError as error:  # random scales and tables, which no network has
-        assert re.search("int16 range between two points|beyond the int32 of a RESCALE|beyond int32", error.what)
+        if not re.search("int16 range between two points|beyond the int32 of a RESCALE|beyond int32", error.what):
+            raise
         return
     expected = run_graph(typed, inputs)
     for name, value in found.items():

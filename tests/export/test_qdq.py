@@ -81,7 +81,7 @@ def test_a_graph_comes_back_from_its_onnx_form_with_the_same_bits(kind: str) -> 
 
 def test_an_operator_without_an_onnx_form_is_refused_by_name() -> None:
     class Mystery:
-        macs = 0
+        macs, dtype = 0, "int8"
 
     graph = random_operator(np.random.default_rng(0), "add")
     node = replace(graph.nodes[0], op=Mystery())  # pyright: ignore[reportArgumentType]
