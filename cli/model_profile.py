@@ -54,7 +54,9 @@ def profile_of(
         from ..export.blank import with_zero_weights
         from ..nas.bridge import to_graph
 
-        graph = with_precision(with_zero_weights(to_graph(model.layers())), chosen)
+        plain = with_zero_weights(to_graph(model.layers()))
+        chosen.check_patterns(plain.nodes)
+        graph = with_precision(plain, chosen)
         return Profile(spec, (compile_with(graph, spec),))
     built = build(_int8(output, model, input_shape), spec, compile_with=compile_with, precision=chosen)
     return Profile(spec, built.compiled, built.placements)

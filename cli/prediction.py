@@ -16,11 +16,13 @@ from .tables import judgement_line, pairs, table
 if TYPE_CHECKING:
     from ..common.budget import Budget
     from ..estimator.network import Estimate
+    from ..export.precision import Precision
     from ..targets.spec import EngineSpec
 
 
-def predict(output: Output, model: Model, spec: EngineSpec, budget: Budget) -> int:
+def predict(output: Output, model: Model, spec: EngineSpec, budget: Budget, precision: Precision) -> int:
     """Prints the estimate of an architecture and the verdict on the upper end of its interval."""
+    from ..export.precision import with_precision
     from ..models.registry import families
     from ..nas.bridge import to_graph
     from ..nas.scoring import Cost
@@ -29,8 +31,11 @@ def predict(output: Output, model: Model, spec: EngineSpec, budget: Budget) -> i
         hint = "leave --predicted out: compiling takes seconds"
         raise ConfigError("only architectures of a family can be predicted", where="--predicted", hint=hint)
     family = families.get(model.architecture.family)
-    estimator = ready_estimator(output, spec, family, model.task())
-    found = estimator.estimate(to_graph(model.layers()))
+    graph = to_graph(model.layers())
+    precision.check_patterns(graph.nodes)
+    wanted = tuple(sorted({precision.of(node) for node in graph.nodes}))
+    estimator = ready_estimator(output, spec, family, model.task(), precisions=wanted)
+    found = estimator.estimate(with_precision(graph, precision))
     if found.extrapolated:
         output.warn("parts of this network lie outside of what the estimator was fitted on; its interval is no promise")
     verdict = Cost.of(found).check(budget)

@@ -77,14 +77,10 @@ def profile(
             hint="leave --predicted out: compiling takes seconds",
         )
     chosen = parse_precision(precision, precision_of, precision_file)
-    if predicted and not chosen.is_plain:
-        raise ConfigError(
-            "the estimator is asked for int8 networks here", where="--precision", hint="leave --predicted out"
-        )
     if predicted:
         from .prediction import predict
 
-        return predict(output, found, spec, limits)
+        return predict(output, found, spec, limits, chosen)
     shape = parse_shape(input_shape)
     result = profile_of(
         output, found, spec, input_shape=shape, sram_limit_bytes=limit_bytes, optimise=optimise, precision=chosen

@@ -19,6 +19,7 @@ _BOX = (
     "log_latency", "log_weight_bytes", "log_map_bytes", "log_dram_bytes",
     "rows", "columns", "channels_in", "channels_out", "kernel", "stride", "operators",
     "input_in_dram", "output_in_dram", "second_in_dram", "host_order", "residual",
+    "input_element_bytes", "output_element_bytes", "array_rate",
 )  # fmt: skip
 _BOX_COLUMNS = np.array([COLUMN[name] for name in _BOX])
 _MARGIN = 0.02  # of the span of a feature, or of a hole: how far outside still counts as seen

@@ -9,6 +9,8 @@ import numpy as np
 from ..kernels.ops import Conv2d
 from .graph import ConvConstants, Graph
 
+_TYPES = {"int8": (np.int8, np.int32), "int16": (np.int8, np.int64), "bf16": (np.float32, np.float32)}
+
 
 def with_zero_weights(graph: Graph) -> Graph:
     """The same graph with zero weights and biases for every convolution that has no constants yet."""
@@ -19,4 +21,5 @@ def with_zero_weights(graph: Graph) -> Graph:
 def _zeros(conv: Conv2d) -> ConvConstants:
     count = conv.output[2]
     shape = (count, conv.window.kernel_h, conv.window.kernel_w, 1 if conv.depthwise else conv.input[2])
-    return ConvConstants(np.zeros(shape, np.int8), np.zeros(count, np.int32), np.ones(count))
+    weights, bias = _TYPES[conv.dtype]
+    return ConvConstants(np.zeros(shape, weights), np.zeros(count, bias), np.ones(count))

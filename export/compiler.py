@@ -28,7 +28,8 @@ class SubgraphReport:
     `cycles` is its own time. `hidden_cycles` of it passed under the subgraph before, while weights were
     prefetched or results drained: `cycles − hidden_cycles` of all subgraphs add up to those of the network.
     `bound` names the resource that holds it; `array`, `output`, `vector` and `memory` are the cycles of work that
-    each resource had; `precision` is that of its operators, of conversions both; `lower_bound` is the roofline of this subgraph alone.
+    each resource had; `lower_bound` is the roofline of this subgraph alone. `precision` is that of its operators, of
+    conversions both.
     """
 
     label: str

@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from ..common.errors import EstimatorError, InputError
 from ..estimator.fit import FitBudget, fit_engine
 from ..estimator.network import NetworkEstimator
 from ..export.graph import Graph
+from ..export.precision import Precision, with_precision
 from ..models.family import Family
 from ..models.tasks import Task
 from ..targets.spec import EngineSpec
@@ -20,6 +23,10 @@ FIT_NETWORKS = 150
 FIT_BUDGET = FitBudget(workloads=1000, networks=30)
 FIT_SEED = 0  # one estimator for each (engine, family, task): a search's own seed must not move its budget
 
+INT8_ONLY = ("int8",)
+_MIXING = 1  # beside the seed: the stream that precisions are drawn from
+
+Precisions = tuple[str, ...]
 OnMeasured = Callable[[int, int], None]
 
 
@@ -30,20 +37,32 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lanefit"
 
 
-def cached_estimator_path(spec: EngineSpec, family: Family, task: Task) -> Path:
-    """The cache file for an engine, a family, and the channels and classes of a task."""
-    name = f"{family.name}-{task.channels}-{task.classes}-{spec.digest()}.json"
+def cached_estimator_path(spec: EngineSpec, family: Family, task: Task, precisions: Precisions = INT8_ONLY) -> Path:
+    """The cache file for an engine, a family, the channels and classes of a task, and precisions."""
+    kinds = "" if precisions == INT8_ONLY else f"-{'-'.join(precisions)}"
+    name = f"{family.name}-{task.channels}-{task.classes}{kinds}-{spec.digest()}.json"
     return cache_directory() / "estimators" / name
 
 
-def sample_graphs(family: Family, task: Task, count: int, seed: int) -> list[Graph]:
-    """The operator graphs of `count` random architectures."""
+def sample_graphs(family: Family, task: Task, count: int, seed: int, precisions: Precisions = INT8_ONLY) -> list[Graph]:
+    """The operator graphs of `count` random architectures: one of `precisions` for a whole graph, or mixed ones."""
     space = Space.of(family)
     drawn = (space.sample(seed * count + number) for number in range(count))
-    return [
+    graphs = [
         to_graph(family.layers(architecture, input_channels=task.channels, classes=task.classes))
         for architecture in drawn
     ]
+    if precisions == INT8_ONLY:
+        return graphs
+    rng = np.random.default_rng(np.random.SeedSequence((seed, _MIXING)))
+    return [with_precision(graph, _random_precision(rng, graph, precisions)) for graph in graphs]
+
+
+def _random_precision(rng: np.random.Generator, graph: Graph, precisions: Precisions) -> Precision:
+    """One for all operators in half of the graphs, else one each."""
+    if rng.random() < 0.5:
+        return Precision(str(rng.choice(precisions)))
+    return Precision("int8", tuple((node.name, str(rng.choice(precisions))) for node in graph.nodes))
 
 
 def fit_estimator(
@@ -51,12 +70,14 @@ def fit_estimator(
     family: Family,
     task: Task,
     *,
+    precisions: Precisions = INT8_ONLY,
     networks: int = FIT_NETWORKS,
     budget: FitBudget = FIT_BUDGET,
     progress: OnMeasured | None = None,
 ) -> NetworkEstimator:
-    """An estimator for the architectures of `family`; the same arguments give the same estimator."""
-    graphs = sample_graphs(family, task, networks, FIT_SEED)
+    """An estimator for the architectures of `family`, their operators in any of `precisions`; the same arguments give
+    the same estimator."""
+    graphs = sample_graphs(family, task, networks, FIT_SEED, precisions)
     return fit_engine(spec, graphs, seed=FIT_SEED, budget=budget, progress=progress)
 
 
