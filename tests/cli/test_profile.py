@@ -13,8 +13,9 @@ from lanefit.common.budget import Budget
 from lanefit.common.labels import short_label
 from lanefit.estimator.fit import FitBudget
 from lanefit.export.onnx_model import model_bytes
+from lanefit.export.precision import Precision, with_precision
 from lanefit.models.registry import families, find_task
-from lanefit.nas.estimators import cached_estimator_path, fit_estimator
+from lanefit.nas.estimators import cached_estimator_path, fit_estimator, sample_graphs
 from lanefit.targets.spec import load_spec
 
 
@@ -200,3 +201,26 @@ def test_labels_of_chains_are_shortened_at_words() -> None:
 
 def test_an_empty_budget_passes() -> None:
     assert str(Budget().check()) == "PASS  no budget given"
+
+
+def test_prediction_in_another_precision_is_fitted_for_it(
+    cli: Cli, architecture_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANEFIT_CACHE", str(tmp_path))
+    spec, family, task = load_spec("ne-64"), families.get("ibn-classifier"), find_task("digits")
+    small = FitBudget(workloads=80, probes_per_kind=4, networks=3, trees=8)
+    fitted = fit_estimator(spec, family, task, precisions=("bf16",), networks=8, budget=small)
+    fitted.save(cached_estimator_path(spec, family, task, ("bf16",)))
+    words = ("profile", architecture_file, "-t", "ne-64", "--format", "json")
+    bf16 = cli(*words, "--predicted", "--precision", "bf16").document["estimate"]
+    compiled = {p: cli(*words, "--precision", p).document["totals"]["latency_us"] for p in ("int8", "bf16")}
+    assert abs(bf16["latency_us"] / compiled["bf16"] - 1) < 0.25 < compiled["bf16"] / compiled["int8"] - 1
+    assert cli(*words, "--predicted", "--precision-of", "nothing*=bf16").code == 2
+
+
+def test_an_int8_estimator_calls_bf16_unknown() -> None:
+    spec, family, task = load_spec("ne-64"), families.get("ibn-classifier"), find_task("digits")
+    small = FitBudget(workloads=60, probes_per_kind=4, networks=3, trees=8)
+    fitted = fit_estimator(spec, family, task, networks=8, budget=small)
+    graph = sample_graphs(family, task, 1, 5)[0]
+    assert fitted.estimate(with_precision(graph, Precision("bf16"))).extrapolated
