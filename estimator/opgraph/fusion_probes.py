@@ -105,8 +105,9 @@ def probe_operator(kind: str, shape: Shape) -> Operator:
     channels = shape[1]
     if kind in (Kind.CONV, Kind.DEPTHWISE, Kind.GROUPED):
         groups = {Kind.CONV: 1, Kind.DEPTHWISE: channels}.get(Kind(kind), max(1, channels // 16))
-        weights = ((channels, channels // groups, 3, 3), (channels,))
-        window = Window.square(3, 1, 1, groups=groups)
+        kernel = 3 if groups == channels else 1  # the cheaper the convolution, the clearer what follows it shows
+        weights = ((channels, channels // groups, kernel, kernel), (channels,))
+        window = Window.square(kernel, 1, kernel // 2, groups=groups)
         return Operator(convolution_kind(groups, channels), (shape,), shape, window, weights)
     if kind in POOLS:
         return Operator(kind, (shape,), shape, Window.square(3, 1, 1))

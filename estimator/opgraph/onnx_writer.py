@@ -107,11 +107,11 @@ def _convolution(writer: _Writer, node: OperatorNode) -> None:
 
 def _output_padding(operator: Operator, window: Window) -> list[int]:
     """What the output has beyond the extents that follow from the window."""
-    (*_, height, width), (*_, out_height, out_width) = operator.inputs[0], operator.output
-    rows = (height - 1) * window.stride[0] + (window.kernel[0] - 1) * window.dilation[0] + 1
-    columns = (width - 1) * window.stride[1] + (window.kernel[1] - 1) * window.dilation[1] + 1
-    top, left, bottom, right = window.padding
-    return [out_height - rows + top + bottom, out_width - columns + left + right]
+    found = []
+    for axis, (size, out) in enumerate(zip(operator.inputs[0][2:], operator.output[2:], strict=True)):
+        span = (size - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1
+        found.append(out - span + window.padding[axis] + window.padding[axis + 2])
+    return found
 
 
 def _pool(writer: _Writer, node: OperatorNode) -> None:
@@ -129,14 +129,14 @@ def _window(window: Window, axes: int) -> dict[str, list[int]]:
 def _linear(writer: _Writer, node: OperatorNode) -> None:
     """Gemm on vectors; a product with the transposed matrix on tokens, where ONNX has no bias."""
     operator = node.operator
-    weights = writer.random(node)
+    weights, *biases = writer.random(node)
     if len(operator.output) == 2:
-        writer.emit("Gemm", (*node.inputs, *weights), node.name, transB=1)
+        writer.emit("Gemm", (*node.inputs, weights, *biases), node.name, transB=1)
         return
-    if len(weights) > 1:
+    if biases:
         raise UnsupportedError("a linear operator on tokens has no bias in ONNX", where=node.name, hint="add it after")
-    matrix = numpy_helper.to_array(writer.constants[weights[0]])
-    writer.emit("MatMul", (*node.inputs, writer.constant(weights[0], matrix.T.copy())), node.name)
+    matrix = numpy_helper.to_array(writer.constants[weights])
+    writer.emit("MatMul", (*node.inputs, writer.constant(weights, matrix.T.copy())), node.name)
 
 
 def _clip(writer: _Writer, node: OperatorNode) -> None:
