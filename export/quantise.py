@@ -16,6 +16,7 @@ from onnx import ModelProto, helper
 
 from ..common.errors import ModelError
 from .attention import with_ranges
+from .batch_norm import norms_as_convolutions
 from .cuboid_pattern import CuboidMatch, find_cuboid_attention, seen_inside
 from .onnx_export import quiet
 from .onnx_model import (
@@ -59,7 +60,7 @@ def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
         raise ModelError(f"the model has inputs {inputs.inputs}; calibration covers one", hint="quantise it beforehand")
     name = inputs.inputs[0]
     samples = calibration_samples(calibration, inputs.shape(name))
-    model = _named(model)
+    model = norms_as_convolutions(_named(model))
     matches = _attention(with_static_shapes(model))
     marked, inside = _marked(model, matches)
     result = _without_marks(_run_quantiser(marked, [{name: sample} for sample in samples], inside))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ from lanefit.export.onnx_export import to_onnx
 from lanefit.export.quantise import quantise, random_calibration
 from lanefit.kernels.ops import Add, Conv2d, Pool2d, Window
 from lanefit.models.layers import LayerBuilder, LayerKind, LayerSpec
+from lanefit.models.network import LayerNetwork
 from lanefit.models.registry import families
 from lanefit.nas.bridge import to_graph
 from lanefit.nas.measure import engine_measure
@@ -28,9 +30,32 @@ def test_the_graph_equals_what_importing_the_exported_network_gives() -> None:
         "stage2_block2": ["fused"],
     }
     architecture = Space.of(FAMILY).restrict({**SMALL, **blocks, "stage1_expansion": [2]}).sample(3)
-    graph = to_graph(FAMILY.layers(architecture, input_channels=1, classes=10))
-    module = FAMILY.build(architecture, input_channels=1, classes=10).eval()
-    shape = (1, 1, 16, 16)
+    check_against_import(FAMILY.layers(architecture, input_channels=1, classes=10))
+
+
+def test_gates_pools_lone_activations_and_normalisations_are_imported_alike() -> None:
+    net = LayerBuilder((8, 12, 12))
+    net.conv("stem", 8, kernel=3, activation="relu")
+    net.conv("wide", 8, kernel=3)
+    net.activation("before", "relu")
+    net.squeeze_excite("gate", 2)
+    net.zero("nothing")
+    net.add("sum", "stem")
+    net.average_pool("halved", kernel=2, stride=2)
+    net.batch_norm("norm", activation="relu")
+    net.conv("bare", 16, affine="none")
+    net.activation("bent", "relu6")
+    net.rewind("bare")
+    net.conv("more", 16)
+    net.sum("twice", ("bent", "more"))
+    net.classifier(7)
+    check_against_import(net.layers())
+
+
+def check_against_import(layers: Sequence[LayerSpec]) -> None:
+    """The graph of `layers` is that of the exported, quantised and imported network: operators, wiring, border."""
+    graph, shape = to_graph(layers), (1, *layers[0].input_shape)
+    module = LayerNetwork(layers).eval()
     (region,) = import_model(quantise(to_onnx(module, shape), random_calibration(shape))).regions
     assert [node.op for node in graph.nodes] == [node.op for node in region.graph.nodes]
     renamed = {mine.output: theirs.output for mine, theirs in zip(graph.nodes, region.graph.nodes, strict=True)}
@@ -39,6 +64,14 @@ def test_the_graph_equals_what_importing_the_exported_network_gives() -> None:
     assert wiring == [node.inputs for node in region.graph.nodes]
     for mine, theirs in ((graph.inputs[0], region.graph.inputs[0]), (graph.outputs[0], region.graph.outputs[0])):
         assert graph.tensors[mine].host_shape[-2:] == region.graph.tensors[theirs].host_shape[-2:]
+
+
+def test_an_average_that_leaves_padding_out_is_refused_by_its_name() -> None:
+    net = LayerBuilder((8, 6, 6))
+    net.average_pool("mean", kernel=3, padding=1)
+    with pytest.raises(UnsupportedError, match="whole windows only") as caught:
+        to_graph(net.layers())
+    assert caught.value.where == "mean"
 
 
 def test_every_kind_of_layer_becomes_its_operator() -> None:
