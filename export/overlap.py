@@ -7,7 +7,7 @@ memory is short, less of both, as much as hides most.
 
 **Drain.** Tiles of an outgoing map may be stored while the step after computes.
 
-What a choice of these is worth, `expected_cycles` says: the same recurrence over weight tiles, forwards.
+What a choice of these is worth, `Timetable.expected_cycles` says: the same recurrence over weight tiles, forwards.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import floor, inf
 
 from ..kernels.kernel import Buffer, Role
@@ -44,6 +45,7 @@ class _Loads:
     tile_bytes: int
     cycles: float
     duration: float
+    outgoing: int  # bytes of tiles on their way out
     tail: float  # cycles to store the last tile, part of the duration of a step that loads maps
     depth: int  # tiles that SRAM holds at least
     mapped: bool  # loads maps as well, which nothing of a later step may overtake
@@ -51,47 +53,52 @@ class _Loads:
     waits: bool  # asks for weights again and again, each time behind maps
 
 
-def overlaps(
-    subgraphs: Sequence[Subgraph],
-    chosen: Sequence[Candidate],
-    spec: EngineSpec,
-    free: Sequence[int],
-) -> list[Overlap]:
-    """The overlap of every step. `free` are the bytes of SRAM at each step beside its maps and the chosen workspace."""
-    loads = [_loads(subgraph, choice, spec) for subgraph, choice in zip(subgraphs, chosen, strict=True)]
-    begins, room = _begins(loads), list(free)
-    wanted = _wanted(loads, begins)
-    found: list[Overlap] = []
-    for step, choice in enumerate(chosen):
-        overlap = _prefetch(step, loads[step], wanted[step], begins, room)
-        outgoing = sum(b.size_bytes for b in choice.buffers if b.role is Role.OUTGOING)
-        drain = bool(step + 1 < len(chosen) and outgoing and outgoing <= room[step + 1])
-        if drain:
-            room[step + 1] -= outgoing
-        found.append(replace(overlap, drain=drain))
-    return found
+class Timetable:
+    """When the weights of every step have to be there, and what each overlap of the steps costs."""
 
+    def __init__(self, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], spec: EngineSpec) -> None:
+        self._loads = [_loads(subgraph, choice, spec) for subgraph, choice in zip(subgraphs, chosen, strict=True)]
+        self._latency = constants_latency(spec)
+        self._begins = _begins(self._loads)
+        self._wanted = _wanted(self._loads, self._begins)
+        self._bare = sum(choice.estimate.compute for choice in chosen) if spec.weight_decoder else None
 
-def expected_cycles(
-    subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], spec: EngineSpec, found: Sequence[Overlap]
-) -> float:
-    """Cycles of all steps with these overlaps, so far as waiting for weights and for stores decides."""
-    loads = [_loads(subgraph, choice, spec) for subgraph, choice in zip(subgraphs, chosen, strict=True)]
-    latency = constants_latency(spec)
-    begins: list[float] = []
-    ended = loaded = 0.0
-    for number, (step, overlap) in enumerate(zip(loads, found, strict=True)):
-        begins.append(ended)
-        start = max(loaded, begins[number - overlap.ahead])
-        if step.mapped:
-            hidden = min(overlap.slots * step.cycles, ended - start)  # negative: the load queue is busy
-            ended = loaded = ended + step.duration - step.tail - hidden
-        elif step.tiles:
-            ended, loaded = _through(step, overlap.slots, ended, start, latency)
-        else:
-            ended += step.duration
-        ended += 0.0 if overlap.drain else step.tail
-    return ended
+    def overlaps(self, free: Sequence[int]) -> tuple[Overlap, ...]:
+        """The overlap of every step. `free` are the bytes of SRAM at each step beside its maps and its workspace."""
+        room = list(free)
+        found: list[Overlap] = []
+        for number, step in enumerate(self._loads):
+            overlap = _prefetch(number, step, self._wanted[number], self._begins, room)
+            drain = bool(number + 1 < len(room) and step.outgoing and step.outgoing <= room[number + 1])
+            if drain:
+                room[number + 1] -= step.outgoing
+                overlap = replace(overlap, drain=True)
+            found.append(overlap)
+        return tuple(found)
+
+    def expected_cycles(self, found: Sequence[Overlap]) -> float:
+        """Cycles of all steps with these overlaps, so far as waiting for weights and for stores decides.
+
+        A weight decoder makes loads shorter, by an amount that shapes do not say: the mean of the two extremes.
+        """
+        plain = self._cycles(found)
+        return plain if self._bare is None else (plain + self._bare) / 2
+
+    def _cycles(self, found: Sequence[Overlap]) -> float:
+        begins: list[float] = []
+        ended = loaded = 0.0
+        for number, (step, overlap) in enumerate(zip(self._loads, found, strict=True)):
+            begins.append(ended)
+            start = max(loaded, begins[number - overlap.ahead])
+            if step.mapped:
+                hidden = min(overlap.slots * step.cycles, ended - start)  # negative: the load queue is busy
+                ended = loaded = ended + step.duration - step.tail - hidden
+            elif step.tiles:
+                ended, loaded = _through(step, overlap.slots, ended, start, self._latency)
+            else:
+                ended += step.duration
+            ended += 0.0 if overlap.drain else step.tail
+        return ended
 
 
 def _through(step: _Loads, slots: int, begin: float, start: float, latency: float) -> tuple[float, float]:
@@ -113,6 +120,7 @@ def with_slots(choice: Candidate, subgraph: Subgraph, spec: EngineSpec, slots: i
     return Candidate(tiling, choice.estimate, kernels.get(subgraph.kind).buffers(subgraph, spec, tiling))
 
 
+@lru_cache(maxsize=50_000)
 def _loads(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> _Loads:
     weights = [buffer for buffer in choice.buffers if buffer.role is Role.WEIGHTS]
     mapped = any(buffer.role is Role.INCOMING for buffer in choice.buffers)
@@ -123,6 +131,7 @@ def _loads(subgraph: Subgraph, choice: Candidate, spec: EngineSpec) -> _Loads:
         tile_bytes=sum(buffer.slot_bytes for buffer in weights),
         cycles=sum(spec.issue_cycles + constants_work(spec, 1, buffer.slot_bytes, 1).cycles for buffer in weights),
         duration=choice.estimate.cycles if mapped else choice.estimate.compute,
+        outgoing=sum(buffer.size_bytes for buffer in choice.buffers if buffer.role is Role.OUTGOING),
         tail=sum(_stored_cycles(spec, b) for b in choice.buffers if b.role is Role.OUTGOING),
         depth=max((buffer.depth for buffer in weights), default=0),
         mapped=mapped,

@@ -11,9 +11,10 @@ All of it follows from shapes and the engine, never from weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, log
+from typing import TypeAlias
 
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
@@ -24,7 +25,7 @@ from ..targets.spec import EngineSpec
 from .allocate import Block, Joined, allocate, live_bytes, widest
 from .cascade import cascades
 from .graph import Graph
-from .overlap import Overlap, expected_cycles, overlaps, with_slots
+from .overlap import Overlap, Timetable, with_slots
 from .overwrite import Lag, lags, may_lag
 from .partition import (
     Group,
@@ -40,13 +41,15 @@ from .planned import Plan, PlannedStep, buffer_name
 from .squeeze import smallest
 from .tiling import Chooser
 
-_OVERLAP_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.0)  # of the SRAM that steps need: less overlap is easier to place
+_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.0)  # of the SRAM that steps need: less overlap is easier to place
 _GROWTH = 1.05  # from one amount of SRAM to the next that overlap may fill
 _SRAM_WEIGHT = 0.125  # what SRAM is worth beside time: twice as much has to save 8 % of the cycles
 _NEARLY_FULL = 0.8  # steps that hold so much of the largest sum of maps may be what does not fit
 _NEARLY_AS_FAST = 1.02
 _WORTH_A_LAG = 0.97
 _ROOMS = (1.0, 0.7, 0.4)  # of the free SRAM that workspaces may use, when placement is fragmented
+
+_Priced: TypeAlias = tuple[float, float, int, tuple[Overlap, ...]]  # price, cycles, bytes of SRAM, overlap of each step
 
 
 def plan(
@@ -219,15 +222,27 @@ class _Planner:
         """A plan whose workspaces use at most `room` of what is free at their step, or None if it cannot be placed."""
         live = self._live(maps)
         subgraphs = [group.subgraph(maps.where) for group in self.groups]
-        chooser = Chooser(self.spec)
+        choosers = [Chooser(self.spec)]
+        if self.spec.weight_decoder:
+            choosers.append(Chooser(self.spec, shortened=True))
+        found: list[tuple[float, Plan]] = []
+        for chooser in choosers:
+            chosen = self._chosen(maps, subgraphs, chooser, [(self.capacity - held) * room for held in live])
+            if chosen and (placed := self._overlapped(maps, subgraphs, chosen, live)):
+                found.append(placed)
+        return min(found, key=lambda priced: priced[0])[1] if found else None
+
+    def _chosen(
+        self, maps: _Maps, subgraphs: Sequence[Subgraph], chooser: Chooser, limits: Sequence[float]
+    ) -> list[Candidate] | None:
+        """A tiling for every step, whose workspace keeps its limit, or None where one step has none."""
         chosen: list[Candidate] = []
-        for step, subgraph in enumerate(subgraphs):
-            limit = (self.capacity - live[step]) * room
+        for step, (subgraph, limit) in enumerate(zip(subgraphs, limits, strict=True)):
             choice = self._choose(chooser, subgraph, maps.lags.get(step), limit)
             if choice is None:
                 return None
             chosen.append(choice)
-        return self._overlapped(maps, subgraphs, chosen, live)
+        return chosen
 
     def _choose(self, chooser: Chooser, subgraph: Subgraph, lag: Lag | None, limit: float) -> Candidate | None:
         if lag is None:
@@ -236,32 +251,43 @@ class _Planner:
 
     def _overlapped(
         self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], live: Sequence[int]
-    ) -> Plan | None:
-        """The plan with the overlap that is worth its memory, of those that can be placed."""
+    ) -> tuple[float, Plan] | None:
+        """The plan with the overlap that is worth its memory, of those that can be placed, and its price."""
         needed = [held + choice.workspace_bytes for held, choice in zip(live, chosen, strict=True)]
-        options: dict[tuple[Overlap, ...], tuple[float, float, int]] = {}
-        for limit in self._limits(max(needed)):
-            free = [max(0, limit - held) for held in needed]
-            found = overlaps(subgraphs, chosen, self.spec, free)
-            cycles = expected_cycles(subgraphs, chosen, self.spec, found)
-            options.setdefault(tuple(found), (self._price(cycles, max(limit, *needed)), cycles, limit))
-        best, least = None, inf
-        for found, (price, cycles, limit) in sorted(options.items(), key=lambda option: option[1]):
+        table = Timetable(subgraphs, chosen, self.spec)
+        best: Plan | None = None
+        least = inf
+        for price, cycles, limit, found in self._overlaps(table, needed):
             if price >= least:
                 break
             placed = self._placed(maps, subgraphs, chosen, found, limit)
             if placed and (price := self._price(cycles, placed.sram_bytes)) < least:
                 best, least = placed, price
-        return best
+        return (least, best) if best else None
 
-    def _limits(self, least: int) -> list[int]:
-        """Bytes of SRAM that overlap may fill: none, up to `least`, what the steps need without it, and beyond."""
-        most = self.capacity if self.wide else least
-        found = {int(most * share) for share in _OVERLAP_SHARES}
-        while not self.wide and least < self.capacity:
-            least = min(self.capacity, int(least * _GROWTH) + 1)
-            found.add(least)
-        return sorted(found)
+    def _overlaps(self, table: Timetable, needed: Sequence[int]) -> Iterator[_Priced]:
+        """Overlaps for several amounts of SRAM, the best price first; after these, ever less, easier to place."""
+        most = self.capacity if self.wide else max(needed)
+        if not self.wide:
+            yield from sorted(self._beyond(table, needed), key=lambda priced: priced[:3])
+        yield from sorted((self._within(int(most * s), table, needed) for s in _SHARES), key=lambda priced: priced[:3])
+
+    def _beyond(self, table: Timetable, needed: Sequence[int]) -> Iterator[_Priced]:
+        """From what the steps need without overlap, up to where no saving could be worth it."""
+        limit, fastest = max(needed), self._within(self.capacity, table, needed)[1]
+        least = inf
+        while self._price(fastest, limit) < least:
+            found = self._within(limit, table, needed)
+            least = min(least, found[0])
+            yield found
+            if limit >= self.capacity or found[1] <= fastest:
+                return
+            limit = min(self.capacity, int(limit * _GROWTH) + 1)
+
+    def _within(self, limit: int, table: Timetable, needed: Sequence[int]) -> _Priced:
+        found = table.overlaps([max(0, limit - held) for held in needed])
+        cycles = table.expected_cycles(found)
+        return self._price(cycles, max(limit, *needed)), cycles, limit, found
 
     def _price(self, cycles: float, sram_bytes: int) -> float:
         """What a plan costs. Whoever asks for the least SRAM states it as a limit, and has time alone counted."""

@@ -41,10 +41,13 @@ class Chooser:
 
     It keeps the time at which the array is free and the load queue idle: weights that load while the step before
     computes cost nothing, so that larger tiles, which the array works through faster, win where that step is long.
+
+    A weight decoder makes loads shorter, but by how much the weights say, which no plan sees. With `shortened`,
+    tilings are judged by the mean of their cycles with loads of plain records and with none at all.
     """
 
-    def __init__(self, spec: EngineSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: EngineSpec, *, shortened: bool = False) -> None:
+        self._spec, self._shortened = spec, shortened
         self._began = self._free = self._loaded = 0.0
 
     def choose(self, subgraph: Subgraph, limit_bytes: float) -> Candidate | None:
@@ -52,22 +55,30 @@ class Chooser:
         take less memory. None where none fits."""
         limits = _workspaces(subgraph, self._spec)
         rank = bisect_right(limits, limit_bytes)
-        return self._settle(_options(subgraph, self._spec, limits[rank - 1])) if rank else None
+        return self._settle(self._options(subgraph, limits[rank - 1])) if rank else None
 
     def accept(self, subgraph: Subgraph, choice: Candidate) -> Candidate:
         """Takes `choice` as it is."""
         return self._settle((_option(subgraph, self._spec, choice),))
 
+    def _options(self, subgraph: Subgraph, limit_bytes: int) -> tuple[_Option, ...]:
+        return _options(subgraph, self._spec, limit_bytes, shortened=self._shortened)
+
     def _settle(self, options: Sequence[_Option]) -> Candidate:
         lead = max(0.0, self._free - max(self._loaded, self._began))
-        timed = [(option.cycles(lead), option) for option in options]
+        timed = [(self._judged(option, lead), option) for option in options]
         best = min(cycles for cycles, _ in timed)
-        cycles, option = min((t for t in timed if t[0] <= best * _TIE), key=lambda t: t[1].choice.workspace_bytes)
+        _, option = min((t for t in timed if t[0] <= best * _TIE), key=lambda t: t[1].choice.workspace_bytes)
+        cycles = option.cycles(lead)
         self._began, self._free = self._free, self._free + cycles
         if option.loading != 0:
             loading = cycles + lead if option.loading is None else option.loading
             self._loaded = max(self._loaded, self._began - lead + loading)
         return option.choice
+
+    def _judged(self, option: _Option, lead: float) -> float:
+        plain = option.cycles(lead)
+        return (plain + option.choice.estimate.compute) / 2 if self._shortened else plain
 
 
 @lru_cache(maxsize=50_000)
@@ -77,15 +88,16 @@ def _workspaces(subgraph: Subgraph, spec: EngineSpec) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=100_000)
-def _options(subgraph: Subgraph, spec: EngineSpec, limit_bytes: int) -> tuple[_Option, ...]:
+def _options(subgraph: Subgraph, spec: EngineSpec, limit_bytes: int, *, shortened: bool) -> tuple[_Option, ...]:
     """The best few of the tilings (ranked by closed form) that fit into `limit_bytes`."""
     fitting = [choice for choice in candidates(subgraph, spec) if choice.workspace_bytes <= limit_bytes]
-    return tuple(_option(subgraph, spec, choice) for choice in _shortlist(fitting))
+    return tuple(_option(subgraph, spec, choice) for choice in _shortlist(fitting, shortened=shortened))
 
 
-def _shortlist(fitting: Sequence[Candidate]) -> list[Candidate]:
+def _shortlist(fitting: Sequence[Candidate], *, shortened: bool) -> list[Candidate]:
+    bare = sorted(fitting, key=lambda c: (c.estimate.compute, c.workspace_bytes)) if shortened else []
     hidden = sorted(fitting, key=lambda c: (max(c.estimate.compute, c.estimate.dma), c.workspace_bytes))
-    found = dict.fromkeys((*fitting[:_SHORTLIST], *hidden[:_SHORTLIST]))
+    found = dict.fromkeys((*fitting[:_SHORTLIST], *hidden[:_SHORTLIST], *bare[:_SHORTLIST]))
     limit = fitting[0].estimate.cycles * _WORTH_TIMING
     return [choice for choice in found if max(choice.estimate.compute, choice.estimate.dma) <= limit]
 

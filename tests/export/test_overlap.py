@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanefit.export.compiler import compile_graph
-from lanefit.export.overlap import Overlap, expected_cycles, overlaps, with_slots
+from lanefit.export.overlap import Overlap, Timetable, with_slots
 from lanefit.export.random_graphs import GraphBuilder
 from lanefit.kernels.kernel import Role
 from lanefit.kernels.ops import Conv2d, Requantise, Window
@@ -28,8 +28,8 @@ def _chosen(*subgraphs: Subgraph) -> list[Candidate]:
     return [candidates(subgraph, NE256)[0] for subgraph in subgraphs]
 
 
-def _overlaps(subgraphs: list[Subgraph], free: list[int]) -> list[Overlap]:
-    return overlaps(subgraphs, _chosen(*subgraphs), NE256, free)
+def _overlaps(subgraphs: list[Subgraph], free: list[int]) -> tuple[Overlap, ...]:
+    return Timetable(subgraphs, _chosen(*subgraphs), NE256).overlaps(free)
 
 
 def test_weights_that_one_step_cannot_hide_load_several_steps_ahead() -> None:
@@ -59,7 +59,7 @@ def test_memory_is_promised_once() -> None:
     for room in range(0, 100_000, 7_000):
         free = [room] * 4
         chosen = _chosen(*work)
-        for step, (choice, overlap) in enumerate(zip(chosen, overlaps(work, chosen, NE256, free), strict=True)):
+        for step, (choice, overlap) in enumerate(zip(chosen, _overlaps(work, free), strict=True)):
             tile = sum(b.slot_bytes for b in choice.buffers if b.role is Role.WEIGHTS)
             base = sum(b.depth for b in choice.buffers if b.role is Role.WEIGHTS)
             free[step] -= (overlap.slots - base) * tile if tile else 0
@@ -70,11 +70,8 @@ def test_memory_is_promised_once() -> None:
 
 def test_more_room_is_never_expected_to_take_longer() -> None:
     work = [SHORT, SHORT, HEAVY, SHORT, HEAVY]
-    chosen = _chosen(*work)
-    cycles = [
-        expected_cycles(work, chosen, NE256, overlaps(work, chosen, NE256, [room] * 5))
-        for room in range(0, 200_000, 9_000)
-    ]
+    table = Timetable(work, _chosen(*work), NE256)
+    cycles = [table.expected_cycles(table.overlaps([room] * 5)) for room in range(0, 200_000, 9_000)]
     assert cycles == sorted(cycles, reverse=True)
     assert cycles[-1] < cycles[0]
 
@@ -91,5 +88,5 @@ def test_expected_cycles_are_those_of_the_timing_model_for_resident_convolutions
     compiled = compile_graph(build.graph((source,)), RESIDENT)
     steps = compiled.plan.steps
     found = [Overlap(step.ahead, step.choice.tiling.slots, step.drain) for step in steps]
-    expected = expected_cycles([s.subgraph for s in steps], [s.choice for s in steps], RESIDENT, found)
+    expected = Timetable([s.subgraph for s in steps], [s.choice for s in steps], RESIDENT).expected_cycles(found)
     assert expected == pytest.approx(compiled.timing.cycles, rel=0.05, abs=100)
