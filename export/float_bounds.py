@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import UnsupportedError
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
 from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise, Window
+from .attention_bounds import attention_results
 from .float_functions import function_results
 from .float_rounding import Bounded, Reals, gamma, rounded
 from .graph import Graph, Node, constants_of
@@ -41,6 +43,8 @@ def float64_results(graph: Graph, inputs: Mapping[str, NDArray]) -> Bounded:
             return _converted(graph, node, given[0])
         case MatMul():
             return _product(node, node.op, given[0], given[1])
+        case CuboidAttention():
+            return attention_results(graph, node, node.op, given[0])
         case Table() | Norm() | Mul() | Softmax() | Reduce() | Resize():
             return function_results(graph, node, node.op, given)
     raise UnsupportedError(f"no bound is known for {type(node.op).__name__}", where=f"node {node.name!r}")

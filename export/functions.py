@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ModelError
-from ..kernels.cuboid_constants import constant_blob
+from ..kernels.cuboid_constants import constant_blob, float_blob
+from ..kernels.cuboid_float import FloatAttention
 from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Norm, Softmax, Table
@@ -63,6 +64,14 @@ def attention_of(graph: Graph, node: Node) -> IntegerAttention:
     return found
 
 
+def float_attention_of(graph: Graph, node: Node) -> FloatAttention:
+    """The matrices of cuboid attention in bf16; `ModelError` in a shape-only graph."""
+    found = graph.constants.get(node.name)
+    if not isinstance(found, FloatAttention):
+        raise ModelError("the graph has shapes but no matrices of its attention", where=f"node {node.name!r}")
+    return found
+
+
 def fixed_map(graph: Graph, name: str) -> NDArray[np.int8]:
     """The elements of a constant map; `ModelError` in a shape-only graph."""
     found = graph.constants.get(name)
@@ -79,6 +88,8 @@ def function_bytes(graph: Graph, node: Node) -> bytes:
         return Exponentials.of(source).as_bytes()
     if isinstance(op, Table):
         return _table_bytes(graph, node, op)
+    if isinstance(op, CuboidAttention) and op.dtype == "bf16":
+        return float_blob(op, float_attention_of(graph, node))
     if isinstance(op, CuboidAttention):
         return constant_blob(op, attention_of(graph, node))
     assert isinstance(op, Norm)
@@ -105,6 +116,8 @@ def second_epsilon(graph: Graph, node: Node) -> int:
 
 def stage_epsilon(graph: Graph, node: Node) -> int:
     """The epsilon of a normalisation in integers, for bf16 the bits of its float32; 0 for operators without one."""
+    if isinstance(node.op, CuboidAttention) and node.op.dtype == "bf16":
+        return float_bits(float_attention_of(graph, node).epsilon)
     if isinstance(node.op, CuboidAttention):
         return attention_of(graph, node).norm.epsilon
     if not isinstance(node.op, Norm):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ModelError, UnsupportedError
+from ..kernels.cuboid_float import FloatAttention
 from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.element_types import operand_names, output_name
 from ..kernels.movement_ops import Movement
@@ -96,7 +97,13 @@ class MapConstants:
 
 
 Constants: TypeAlias = (
-    ConvConstants | TableConstants | FunctionConstants | NormConstants | MapConstants | IntegerAttention
+    ConvConstants
+    | TableConstants
+    | FunctionConstants
+    | NormConstants
+    | MapConstants
+    | IntegerAttention
+    | FloatAttention
 )
 Clamp: TypeAlias = tuple[float, float]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..common.errors import UnsupportedError
 from ..kernels.builder import Builder, Fence, Value
-from ..kernels.cuboid_constants import idle_stages, stage_params
+from ..kernels.cuboid_constants import float_stages, idle_stages, stage_params
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.element_types import (
     clamp_fields,
@@ -232,6 +232,8 @@ def _stages(graph: Graph, group: Group) -> tuple[StageParams, ...]:
     first = group.nodes[0]
     for node in group.nodes:
         refuse_overflow(graph, node)
+    if isinstance(first.op, CuboidAttention) and first.op.dtype == "bf16":
+        return float_stages()
     if isinstance(first.op, CuboidAttention):
         return stage_params(attention_of(graph, first))
     found: list[StageParams] = []

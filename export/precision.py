@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ConfigError, UnknownNameError, UnsupportedError
+from ..kernels.cuboid_float import FloatAttention
+from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.element_types import PRECISIONS, full_range, operand_names
 from ..kernels.function_ops import Resize
@@ -46,10 +48,11 @@ class Precision:
         """The name of the operator's precision; `UnsupportedError` when a pattern asks for what it cannot do."""
         for pattern, precision in self.overrides:
             if any(fnmatchcase(name, pattern) for name in (node.name, *node.source)):
-                if precision != "int8" and isinstance(node.op, CuboidAttention):
-                    raise UnsupportedError(f"{type(node.op).__name__} works on int8 only", where=f"node {node.name!r}")
+                if not _knows(node.op, precision):
+                    what = f"{type(node.op).__name__} does not work in {precision}"
+                    raise UnsupportedError(what, where=f"node {node.name!r}", hint="leave it int8")
                 return precision
-        return "int8" if isinstance(node.op, CuboidAttention) else self.default
+        return self.default if _knows(node.op, self.default) else "int8"
 
     def check_patterns(self, nodes: Iterable[Node]) -> None:
         """Raises `ConfigError` for a pattern that fits none of the operators: it is mistyped."""
@@ -67,6 +70,11 @@ class Precision:
     @property
     def is_plain(self) -> bool:
         return self.default == "int8" and all(precision == "int8" for _, precision in self.overrides)
+
+
+def _knows(op: Op | Movement, precision: str) -> bool:
+    """Cuboid attention has no int8x16, and with global vectors no bf16."""
+    return not isinstance(op, CuboidAttention) or precision == "int8" or (precision == "bf16" and not op.global_vectors)
 
 
 INT8 = Precision()
@@ -114,6 +122,8 @@ class _Assignment:
         inputs = tuple(self._as(name, kind) for name, kind in zip(node.inputs, names, strict=True))
         output = self._add(node.output, dtype)
         self.made[node.output] = dtype
+        for name in node.extra:
+            self.made[self._add(name, dtype)] = dtype
         clamp = _clamp(node, self.source.tensors[node.output], self.tensors[output])
         self.nodes.append(replace(node, op=op, inputs=inputs, output=output, clamp=clamp))
         if node.name in self.source.constants:
@@ -143,6 +153,8 @@ class _Assignment:
         constants = self.source.constants[node.name]
         if dtype != "int8" and isinstance(constants, TableConstants):
             return _real_function(constants, *(self.source.tensors[name] for name in (node.inputs[0], node.output)))
+        if dtype == "bf16" and isinstance(constants, IntegerAttention):
+            return _real_attention(node, constants)
         if dtype == "int8" or not isinstance(constants, ConvConstants):
             return constants
         tensor = self.source.tensors[node.inputs[0]]
@@ -160,7 +172,13 @@ class _Assignment:
 def _typed(op: Op | Movement, dtype: str) -> Op | Movement:
     if isinstance(op, Requantise):
         return replace(op, dtype=dtype, source_dtype=dtype)
-    return op if isinstance(op, CuboidAttention) else replace(op, dtype=dtype)
+    return replace(op, dtype=dtype)
+
+
+def _real_attention(node: Node, constants: IntegerAttention) -> FloatAttention:
+    if constants.real is None:
+        raise UnsupportedError("the matrices before quantisation are not known", where=f"node {node.name!r}")
+    return FloatAttention.of(constants.real)
 
 
 def _real_function(constants: TableConstants, source: Tensor, target: Tensor) -> FunctionConstants:

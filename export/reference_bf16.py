@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..common.errors import UnsupportedError
 from ..kernels import reference_bf16, reference_movement
 from ..kernels import reference_functions_bf16 as functions
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.function_ops import Mul, Norm, Reduce, Resize, Softmax, Table
 from ..kernels.movement_ops import (
     Concat,
@@ -18,7 +21,7 @@ from ..kernels.movement_ops import (
 )
 from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise
 from ..kernels.reference import Map
-from .functions import floats_of, norm_of
+from .functions import float_attention_of, floats_of, norm_of
 from .graph import Graph, Node, constants_of
 
 
@@ -43,6 +46,9 @@ def run_bf16(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             return _convert(graph, node, x)
         case Table() | Norm() | Mul() | Softmax() | Reduce() | Resize():
             return _function(graph, node, op, inputs)
+        case CuboidAttention():
+            layer = float_attention_of(graph, node)
+            return np.stack([layer(sample.reshape(*op.size, -1)).reshape(op.output) for sample in x])
         case Concat():
             return reference_bf16.finish(reference_movement.concat(inputs, op), node.clamp)
         case Slice() | Pad() | Transpose() | Rearrange() | DepthToSpace() | SpaceToDepth():

@@ -19,6 +19,8 @@ def array_bound(subgraph: Subgraph, spec: EngineSpec) -> float:
     """MACs at the array's peak rate; a depthwise convolution can use no input lanes beyond its taps."""
     peak = spec.parallelism * spec.int8_rate
     first = subgraph.ops[0]
+    if isinstance(first, CuboidAttention) and first.dtype == "bf16":
+        return first.macs / (spec.parallelism * elements(first).rate(spec))
     if isinstance(first, CuboidAttention):
         return first.int8_macs / peak + first.int8x16_macs / (spec.parallelism * spec.int8x16_rate)
     if isinstance(first, MatMul):

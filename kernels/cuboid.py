@@ -23,9 +23,24 @@ from .kernel import Buffer, Estimate, Operands, Role, Tiling, pipelined, splits
 from .subgraph import Memory, Subgraph
 
 _SYNC_CYCLES = 2  # WAIT and SIGNAL
-_INT16_LOGITS = Elements(out=DType.INT16)
-_INT16_SHARES = Elements(DType.INT16, DType.INT8, DType.INT8)
-_SOFTMAX = Elements(DType.INT16, DType.INT8, DType.INT16)
+_BF16 = Elements(DType.BF16, DType.BF16, DType.BF16)
+
+
+def _dense(op: CuboidAttention) -> Elements:
+    """Element types of normalisation and projections."""
+    return _BF16 if op.dtype == "bf16" else Elements()
+
+
+def _logits(op: CuboidAttention) -> Elements:
+    return _BF16 if op.dtype == "bf16" else Elements(out=DType.INT16)
+
+
+def _shares(op: CuboidAttention) -> Elements:
+    return _BF16 if op.dtype == "bf16" else Elements(DType.INT16, DType.INT8, DType.INT8)
+
+
+def _softmax(op: CuboidAttention) -> Elements:
+    return _BF16 if op.dtype == "bf16" else Elements(DType.INT16, DType.INT8, DType.INT16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +94,18 @@ class CuboidKernel:
         cuboids = max(box.cuboids_per_tile for box in tiles)
         depth = min(2, sum(box.tile_count for box in tiles))
         tokens = cuboids * op.cuboids.volume
-        logits = tokens * op.heads * op.keys * LOGIT_BYTES
+        logits, size = tokens * op.heads * op.keys * LOGIT_BYTES, op.element_bytes
         found = [
             Buffer("constants", Role.WEIGHTS, op.resident_bytes),
-            Buffer("input", Role.INCOMING, tokens * op.channels, depth),
-            Buffer("y", Role.ROLLING, tokens * op.channels, depth),
-            Buffer("qkv", Role.ROLLING, cuboids * op.keys * op.token_channels, depth),
+            Buffer("input", Role.INCOMING, tokens * op.channels * size, depth),
+            Buffer("y", Role.ROLLING, tokens * op.channels * size, depth),
+            Buffer("qkv", Role.ROLLING, cuboids * op.keys * op.token_channels * size, depth),
             Buffer("s", Role.ROLLING, logits, depth),
             Buffer("p", Role.ROLLING, logits, depth),
-            Buffer("output", Role.OUTGOING, tokens * op.channels, depth),
+            Buffer("output", Role.OUTGOING, tokens * op.channels * size, depth),
         ]
         if op.projected:
-            found.append(Buffer("o", Role.ROLLING, tokens * op.channels))
+            found.append(Buffer("o", Role.ROLLING, tokens * op.channels * size))
         if op.global_vectors:
             leaf = op.heads * op.global_vectors * cuboids * op.keys * LOGIT_BYTES
             parts = sum(-(-size // 64) * 64 for size in part_sizes(op).values())
@@ -135,8 +150,8 @@ def cuboid_vector_cycles(op: CuboidAttention, spec: EngineSpec) -> float:
     """Lane cycles of the normalisation of every token and of the softmax over every row of logits, 16 bits wide."""
     vectors, tokens = op.global_vectors, op.size[0] * op.size[1] * op.size[2]
     shares = op.tokens * op.heads * (op.keys + vectors)
-    norm = vector_work(spec, (tokens + vectors) * op.channels, passes(spec, Opcode.NORM)).vector
-    return norm + vector_work(spec, shares, passes(spec, Opcode.SOFTMAX), _SOFTMAX).vector
+    norm = vector_work(spec, (tokens + vectors) * op.channels, passes(spec, Opcode.NORM), _dense(op)).vector
+    return norm + vector_work(spec, shares, passes(spec, Opcode.SOFTMAX), _softmax(op)).vector
 
 
 def cuboid_work(op: CuboidAttention, spec: EngineSpec) -> Work:
@@ -172,29 +187,31 @@ def _array_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> tuple[l
     depth, biased = op.head_channels, op.score_tables > 0
 
     def dense(outputs: int) -> Work:
-        return conv_work(spec, cuboids, volume, outputs, op.channels, 1, 1, depthwise=False, residual=False)
+        return conv_work(
+            spec, cuboids, volume, outputs, op.channels, 1, 1, depthwise=False, residual=False, elements=_dense(op)
+        )  # fmt: skip
 
     score = [dense(op.token_channels)]
-    score.append(matmul_work(spec, groups, volume, keys, depth, bias=biased, elements=_INT16_LOGITS))
-    attend = [matmul_work(spec, groups, volume, depth, keys, bias=False, elements=_INT16_SHARES)]
+    score.append(matmul_work(spec, groups, volume, keys, depth, bias=biased, elements=_logits(op)))
+    attend = [matmul_work(spec, groups, volume, depth, keys, bias=False, elements=_shares(op))]
     if op.projected:
         attend.append(dense(op.channels))
     if far:
         hides = op.hidden_tables > 0
-        score.append(matmul_work(spec, groups, far, volume, depth, bias=hides, elements=_INT16_LOGITS))
-        attend.append(matmul_work(spec, op.heads, far, depth, cuboids * keys, bias=False, elements=_INT16_SHARES))
+        score.append(matmul_work(spec, groups, far, volume, depth, bias=hides, elements=_logits(op)))
+        attend.append(matmul_work(spec, op.heads, far, depth, cuboids * keys, bias=False, elements=_shares(op)))
     return score, attend
 
 
 def _vector_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> tuple[list[Work], list[Work]]:
     """Normalisation; softmax of tokens and of global vectors."""
     volume, rows = op.cuboids.volume, op.heads * op.global_vectors
-    norm = [vector_work(spec, cuboids * volume * op.channels, passes(spec, Opcode.NORM))]
+    norm = [vector_work(spec, cuboids * volume * op.channels, passes(spec, Opcode.NORM), _dense(op))]
     logits = cuboids * op.heads * volume * op.keys
-    softmax = [vector_work(spec, logits, passes(spec, Opcode.SOFTMAX), _SOFTMAX)]
+    softmax = [vector_work(spec, logits, passes(spec, Opcode.SOFTMAX), _softmax(op))]
     if rows:
         logits = rows * (cuboids * op.keys + 1)  # a logarithm for each row
-        softmax.append(vector_work(spec, logits, passes(spec, Opcode.SOFTMAX_LOG), _SOFTMAX))
+        softmax.append(vector_work(spec, logits, passes(spec, Opcode.SOFTMAX_LOG), _softmax(op)))
     return norm, softmax
 
 
@@ -209,10 +226,10 @@ def _move_cycles(op: CuboidAttention, box: Box, memory: Memory, spec: EngineSpec
         tokens *= sum(piece.count for piece in run.pieces)
     descriptors = pieces[0] * pieces[1] * pieces[2]
     if memory is Memory.HOST and op.channels > 1:
-        work = dma_work(spec, tokens * op.channels, 1, tokens * op.channels)
+        work = dma_work(spec, tokens * op.channels, op.element_bytes, tokens * op.channels)
     else:
         run = _contiguous(op, box)
-        work = dma_work(spec, max(1, tokens // run), run * op.channels, max(1, tokens // run))
+        work = dma_work(spec, max(1, tokens // run), run * op.channels * op.element_bytes, max(1, tokens // run))
     total += work.cycles + descriptors * spec.issue_cycles
     return total
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..targets.elements import narrowed
 from ..targets.isa import RECORD_HEADER_BYTES
+from .cuboid_float import FloatAttention, FloatLinear
 from .cuboid_global_integer import IntegerGlobals
 from .cuboid_integer import Exponential, IntegerAttention, IntegerLinear
 from .cuboid_op import CuboidAttention, score_masks
@@ -42,6 +44,38 @@ def _chunks(op: CuboidAttention, g: IntegerGlobals) -> list[bytes]:
     size = op.record_pitch * op.channels
     found = [rows[start : start + size] for start in range(0, len(rows), size)]
     return found if g.out is None else [*found, _records(g.out, op.record_pitch)]
+
+
+def float_blob(op: CuboidAttention, layer: FloatAttention) -> bytes:
+    """The same of a layer in bf16."""
+    blob, volume, sections = bytearray(op.constant_bytes), op.cuboids.volume, op.sections()
+    norm = np.stack([layer.beta, layer.gamma, np.zeros_like(layer.beta)], axis=1)
+    parts = {"norm": norm.astype("<f4").tobytes(), "token": _float_records(layer.token, op.record_pitch)}
+    if op.score_tables:
+        masks = [np.frombuffer(raw, np.bool_).reshape(volume, volume) for raw in score_masks(op)]
+        bias = np.zeros((op.heads, volume, volume), np.float32) if layer.bias is None else layer.bias
+        tables = np.stack([np.where(mask, bias, np.float32(-np.inf)) for mask in masks])
+        parts["scores"] = tables.astype("<f4").tobytes()
+    if layer.out is not None:
+        parts["out"] = _float_records(layer.out, op.record_pitch)
+    for name, data in parts.items():
+        start, size = sections[name]
+        assert len(data) == size, f"section {name} has {len(data)} bytes, not {size}"
+        blob[start : start + size] = data
+    return bytes(blob)
+
+
+def _float_records(linear: FloatLinear, pitch: int) -> bytes:
+    table = np.zeros((len(linear.bias), pitch), np.uint8)
+    table[:, :4] = linear.bias.astype("<f4")[:, None].view(np.uint8)
+    weights = narrowed(linear.weights).astype("<u2").view(np.uint8)
+    table[:, RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + weights.shape[1]] = weights
+    return table.tobytes()
+
+
+def float_stages() -> tuple[StageParams, ...]:
+    """What a program in bf16 needs beside the constants: nothing is scaled."""
+    return (StageParams(),) * 5
 
 
 def stage_params(layer: IntegerAttention) -> tuple[StageParams, ...]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ..targets.isa import DType, Opcode, SoftmaxMode, Unit
+from ..targets.elements import MINUS_INFINITY, PLUS_INFINITY, float_bits
+from ..targets.isa import FIELDS, DType, Opcode, SoftmaxMode, Unit
 from .builder import Builder, Fence, Value
 from .cuboid_moves import Fields, Mover, Part, Slots, Tile, first_parts
 from .cuboid_op import CuboidAttention, score_table
@@ -49,7 +50,7 @@ def emit_cuboids(
 class Emitter(Mover):
     def __init__(self, builder: Builder, op: CuboidAttention, buffers: tuple[Buffer, ...], operands: Operands) -> None:
         super().__init__(builder, op, {b.name: Slots(operands.buffers[b.name], b.slot_bytes, b.depth) for b in buffers})
-        self.o, self.keys = operands, op.keys
+        self.o, self.keys, self.size = operands, op.keys, op.element_bytes
         self.buffers = {b.name: b for b in buffers}
         self.sections = {name: self.slots["constants"].address + offset for name, (offset, _) in op.sections().items()}
 
@@ -177,7 +178,7 @@ class Emitter(Mover):
         self.b.acquire(y)
         stage = self.o.stages[0]
         count, width = box.cuboids_per_tile, self.op.channels
-        self.b.emit(
+        self._emit(
             Unit.VECTOR, Opcode.NORM, **self._view("in", source, count, self.volume, width),
             **self._size(count, self.volume, self.o.input.zero_point), mode=0, group=width,
             params_addr=self.sections["norm"], params_chan0=0,
@@ -196,20 +197,28 @@ class Emitter(Mover):
         for axis, run in enumerate(box.runs):
             cols //= inner[axis]
             for first, count in run.padding:
-                start = target + first * cols * self.op.channels
+                start = target + first * cols * self.op.channels * self.size
                 pitch = inner[axis] * cols
                 self._constant(start, (rows, pitch), count * cols, zero_point)
             rows *= inner[axis]
 
     def _constant(self, address: Value, rows: tuple[int, int], cols: int, value: int) -> None:
         """`cols` tokens of each of `rows` = (count, pitch in tokens) rows become `value`."""
-        count, pitch = rows
-        width = self.op.channels
-        multiplier, shift = ONE
+        (count, pitch), width = rows, self.op.channels
+        views = self._view("in", address, count, pitch, width) | self._view("out", address, count, pitch, width)
+        covered = self._size(count, cols, 0) | self._range(count, cols, width)
+        if self.op.dtype == "bf16":  # what lies there may be NaN as a float, which no clamp replaces
+            kinds = {
+                "in_type": int(DType.INT16),
+                "out_type": int(DType.BF16),
+                "multiplier": float_bits(1.0),
+                "shift": 2,
+            }
+            self.b.emit(Unit.VECTOR, Opcode.REQUANTISE, **views, **covered, **kinds, out_zp=0, act_min=0, act_max=0)
+            return
+        scale = dict(zip(("multiplier", "shift"), ONE, strict=True))
         self.b.emit(
-            Unit.VECTOR, Opcode.REQUANTISE, **self._view("in", address, count, pitch, width),
-            **self._size(count, cols, 0), multiplier=multiplier, shift=shift, **self._range(count, cols, width),
-            **self._view("out", address, count, pitch, width), out_zp=0, act_min=value, act_max=value,
+            Unit.VECTOR, Opcode.REQUANTISE, **views, **covered, **scale, out_zp=0, act_min=value, act_max=value
         )  # fmt: skip
 
     def _score(self, box: Box, tile: Tile) -> None:
@@ -230,16 +239,17 @@ class Emitter(Mover):
         self.b.publish(self.flows["s"])
 
     def _logits(self, box: Box, tile: Tile) -> None:
-        op, volume, wide = self.op, self.volume, self.op.token_channels
+        op, volume = self.op, self.volume
+        wide, head = op.token_channels * self.size, op.head_channels * self.size
         qkv, target = self._slot("qkv", tile), self._slot("s", tile)
         multiplier, shift = self.o.stages[2].rescale
         keys, row = self.keys, self.keys * LOGIT_BYTES
         table = self.sections["scores"] + 4 * self._mask(box) * op.heads * volume * keys
-        self.b.emit(
+        self._emit(
             Unit.ARRAY, Opcode.MATMUL,
-            in_addr=qkv, in_pitch_g0=keys * wide, in_pitch_g1=op.head_channels, in_pitch_m=wide, in_zp=0,
-            b_addr=qkv + op.channels, b_pitch_g0=keys * wide, b_pitch_g1=op.head_channels, b_pitch_n=wide,
-            b_pitch_k=1, b_zp=0,
+            in_addr=qkv, in_pitch_g0=keys * wide, in_pitch_g1=head, in_pitch_m=wide, in_zp=0,
+            b_addr=qkv + op.channels * self.size, b_pitch_g0=keys * wide, b_pitch_g1=head, b_pitch_n=wide,
+            b_pitch_k=self.size, b_zp=0,
             bias_addr=table if op.score_tables else -1, bias_pitch_g0=0,
             bias_pitch_g1=4 * volume * keys, bias_pitch_m=4 * keys,
             multiplier=multiplier, shift=shift,
@@ -258,7 +268,7 @@ class Emitter(Mover):
         multiplier, shift = ONE
         self.b.receive(s)
         self.b.acquire(p)
-        self.b.emit(
+        self._emit(
             Unit.VECTOR, Opcode.SOFTMAX, **self._view("in", self._slot("s", tile), rows, self.volume, self.keys, 2),
             **self._size(rows, self.volume, 0), in_type=DType.INT16, mode=int(SoftmaxMode.MASKED),
             table_addr=self.sections["exponential"], multiplier=multiplier, shift=shift,
@@ -288,21 +298,22 @@ class Emitter(Mover):
         self.b.publish(out)
 
     def _values(self, box: Box, tile: Tile, target: Value) -> None:
-        op, volume, wide = self.op, self.volume, self.op.token_channels
-        stage = self.o.stages[3]
+        op, volume, stage = self.op, self.volume, self.o.stages[3]
+        wide, head = op.token_channels * self.size, op.head_channels * self.size
         row = self.keys * LOGIT_BYTES
-        self.b.emit(
+        self._emit(
             Unit.ARRAY, Opcode.MATMUL,
             in_addr=self._slot("p", tile), in_pitch_g0=op.heads * volume * row, in_pitch_g1=volume * row,
             in_pitch_m=row, in_zp=0, in_type=DType.INT16,
-            b_addr=self._slot("qkv", tile) + 2 * op.channels, b_pitch_g0=self.keys * wide, b_pitch_g1=op.head_channels,
-            b_pitch_n=1, b_pitch_k=wide, b_zp=0,
+            b_addr=self._slot("qkv", tile) + 2 * op.channels * self.size, b_pitch_g0=self.keys * wide, b_pitch_g1=head,
+            b_pitch_n=self.size, b_pitch_k=wide, b_zp=0,
             bias_addr=-1, bias_pitch_g0=0, bias_pitch_g1=0, bias_pitch_m=0,
             multiplier=stage.rescale[0], shift=stage.rescale[1],
             g0_start=0, g0_count=box.cuboids_per_tile, g0_limit=box.cuboids_per_tile, g1_count=op.heads,
             m_count=volume, n_count=op.head_channels, k_count=self.keys,
-            out_addr=target, out_pitch_g0=volume * op.channels, out_pitch_g1=op.head_channels,
-            out_pitch_m=op.channels, out_zp=stage.zero_point, act_min=stage.clamp[0], act_max=stage.clamp[1],
+            out_addr=target, out_pitch_g0=volume * op.channels * self.size, out_pitch_g1=head,
+            out_pitch_m=op.channels * self.size,
+            out_zp=stage.zero_point, act_min=stage.clamp[0], act_max=stage.clamp[1],
         )  # fmt: skip
 
     def _project(
@@ -320,7 +331,7 @@ class Emitter(Mover):
         first, number = outputs or (0, width_out)
         covered = {"chan_start": first, "chan_count": number, "chan_limit": first + number}
         count, width, params = box.cuboids_per_tile, self.op.channels, self.o.stages[stage]
-        self.b.emit(
+        self._emit(
             Unit.ARRAY, Opcode.CONV, **self._view("in", source, count, self.volume, width),
             **self._size(count, self.volume, zero_point), kernel_h=1, kernel_w=1, stride_h=1, stride_w=1, pad_h=0,
             pad_w=0, mode=0, channels_in=width, weights_addr=self.sections[section], weights_chan0=0,
@@ -331,9 +342,18 @@ class Emitter(Mover):
 
     # --- fields --------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _view(prefix: str, address: Value, rows: int, cols: int, channels: int, size: int = 1) -> Fields:
+    def _emit(self, unit: Unit, opcode: Opcode, **fields: Value | int) -> None:
+        """An instruction on int8 elements where `fields` say nothing else, or on bf16 everywhere without clamp."""
+        if self.op.dtype == "bf16":
+            fields |= dict.fromkeys((name for name in FIELDS[opcode] if name.endswith("_type")), int(DType.BF16))
+            fields |= {"act_min": MINUS_INFINITY, "act_max": PLUS_INFINITY}
+        self.b.emit(unit, opcode, **fields)
+
+    def _view(
+        self, prefix: str, address: Value, rows: int, cols: int, channels: int, size: int | None = None
+    ) -> Fields:
         """A packed map of `rows` × `cols` × `channels` elements of `size` bytes."""
+        size = size or self.size
         return {
             f"{prefix}_addr": address, f"{prefix}_pitch_h": cols * channels * size,
             f"{prefix}_pitch_w": channels * size, f"{prefix}_row0": 0, f"{prefix}_wrap": 0, f"{prefix}_chan0": 0,

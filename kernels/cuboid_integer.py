@@ -28,6 +28,7 @@ from .reference import rescale
 
 if TYPE_CHECKING:
     from .cuboid_global_integer import Groups, IntegerGlobals
+    from .cuboid_parameters import CuboidParameters
 
 Ints: TypeAlias = NDArray[np.int64]
 Scale: TypeAlias = tuple[int, int]  # multiplier, shift
@@ -114,7 +115,7 @@ class Exponential:
 @dataclass(frozen=True)
 class IntegerAttention:
     """One quantised layer. `token` makes [q | k | v]; `bias` is (heads, volume, volume) in the products' scale, and
-    `hidden` takes its place where a key is not seen."""
+    `hidden` takes its place where a key is not seen. `real` is what was quantised."""
 
     cuboids: Cuboids
     heads: int
@@ -129,6 +130,7 @@ class IntegerAttention:
     attended_zero: int
     out: IntegerLinear | None
     globals: IntegerGlobals | None = None
+    real: CuboidParameters | None = None
 
     @property
     def output_zero(self) -> int:

@@ -119,17 +119,17 @@ class Mover:
         inner = self.op.cuboids.cuboid
         tokens = [inner[1] * inner[2], inner[2], 1]
         blocks = [box.tile[1] * box.tile[2], box.tile[2], 1]
-        width = self.op.channels
+        width, size = self.op.channels, self.op.element_bytes
         dram, sram = start, tile
         dimensions: list[_Dimension] = []
         for axis, run in enumerate(box.runs):
-            dimensions.append((box.tile[axis], run.step * strides[axis], blocks[axis] * self.volume * width))
+            dimensions.append((box.tile[axis], run.step * strides[axis], blocks[axis] * self.volume * width * size))
         for axis, piece in enumerate(pieces):
-            dimensions.append((piece.count, piece.stride * strides[axis], tokens[axis] * width))
+            dimensions.append((piece.count, piece.stride * strides[axis], tokens[axis] * width * size))
             dram = dram + piece.source * strides[axis]
-            sram = sram + piece.inner * tokens[axis] * width
+            sram = sram + piece.inner * tokens[axis] * width * size
         channel_stride = tensor.steps[1]
-        self._transfer(opcode, dram, [*dimensions, (width, channel_stride, 1)], sram)
+        self._transfer(opcode, dram, [*dimensions, (width, channel_stride, size), (size, 1, 1)], sram)
 
     def _transfer(self, opcode: Opcode, dram: Value | int, dimensions: list[_Dimension], sram: Value | int) -> None:
         """A move of any number of dimensions: what exceeds a descriptor's four is unrolled."""

@@ -24,7 +24,7 @@ class CuboidAttention:
 
     `biased`: a bias is added to the logits; `projected`: there is a projection after the heads. With `global_vectors`
     (1, K, C) as second input, tokens see them too and they are updated from leaves of at most `leaf` cuboids;
-    `global_own`: they also see each other.
+    `global_own`: they also see each other. `dtype` is int8 or, without global vectors, bf16.
     """
 
     size: Triple
@@ -39,12 +39,16 @@ class CuboidAttention:
     global_vectors: int = 0
     global_own: bool = False
     leaf: int = 1
+    dtype: str = "int8"
 
     def __post_init__(self) -> None:
         for name in ("size", "cuboid", "shift", "strategy"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.heads < 1 or self.channels % self.heads:
             raise UnsupportedError(f"{self.heads} heads do not divide {self.channels} channels")
+        if self.dtype not in ("int8", "bf16") or (self.dtype == "bf16" and self.global_vectors):
+            far = " with global vectors" if self.global_vectors else ""
+            raise UnsupportedError(f"cuboid attention{far} does not work on {self.dtype}")
         if self.keys * max(1, self.leaf) > 2**16:
             raise UnsupportedError(f"a softmax over {self.keys * max(1, self.leaf)} tokens exceeds 65536 elements")
 
@@ -104,7 +108,12 @@ class CuboidAttention:
     @property
     def record_pitch(self) -> int:
         """Bytes of the weight record of one output of a projection."""
-        return 4 * ceil_div(RECORD_HEADER_BYTES + self.channels, 4)
+        return 4 * ceil_div(RECORD_HEADER_BYTES + self.channels * self.element_bytes, 4)
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of an element of every map but logits and shares, which have two."""
+        return 2 if self.dtype == "bf16" else 1
 
     @property
     def score_tables(self) -> int:
@@ -119,7 +128,7 @@ class CuboidAttention:
             "token": self.record_pitch * self.token_channels,
             "scores": 4 * self.score_tables * self.heads * volume * self.keys,
             "global_hidden": 4 * self.hidden_tables * volume if self.global_vectors else 0,
-            "exponential": _EXPONENTIAL_BYTES,
+            "exponential": 0 if self.dtype == "bf16" else _EXPONENTIAL_BYTES,
             "global_norm": _NORM_RECORD_BYTES * self.channels if self.global_vectors else 0,
             "global_exponential": _EXPONENTIAL_BYTES if self.global_vectors else 0,
             "out": self.record_pitch * self.channels if self.projected else 0,

@@ -119,6 +119,7 @@ def quantise_ranges(p: CuboidParameters, r: Ranges, ends: Mapping[str, Affine] |
         attend=scale16(v_scale / o_scale / _ONE),
         attended_zero=o_zero,
         out=None if p.out is None else linear(p.out, o_scale, *output),
+        real=p,
     )
     if p.globals is None:
         return Quantised(layer, x_scale, *output)

@@ -13,7 +13,6 @@ from ..targets.cost import Elements
 from ..targets.elements import float_bits
 from ..targets.isa import DType
 from ..targets.program import PORT_TYPES
-from .cuboid_op import CuboidAttention
 from .movement_ops import Movement
 from .ops import Conv2d, MatMul, Op, Requantise
 
@@ -30,7 +29,7 @@ def precision_of(ops: Sequence[Op]) -> str:
 
 def output_name(op: Op | Movement) -> str:
     """Element type of the result, as tensors name it."""
-    return "int8" if isinstance(op, CuboidAttention) else op.dtype
+    return op.dtype
 
 
 def input_name(op: Op | Movement) -> str:

@@ -19,6 +19,7 @@ from lanefit.export.onnx_export import to_onnx
 from lanefit.export.onnx_model import GraphIndex, copy_of
 from lanefit.export.package import PLACEMENT
 from lanefit.export.pipeline import Built, build, export_model, quantised
+from lanefit.export.precision import Precision
 from lanefit.export.split_run import SplitModel, run_samples, session
 from lanefit.kernels.cuboid_definition import CuboidSelfAttention
 from lanefit.kernels.cuboid_op import CuboidAttention
@@ -91,6 +92,19 @@ def test_both_layers_run_on_the_engine_as_the_reference_says(vectors: int) -> No
         np.testing.assert_array_equal(found[name], value)
     exact = run_samples(session(real_model(vectors)), feeds)["output"]
     assert np.square(found["output"] - exact).mean() < 0.005 * np.square(exact).mean()
+
+
+def test_precision_chooses_bf16_for_a_layer() -> None:
+    precision = Precision("int8", (("time.Softmax", "bf16"),))
+    built = build(int8_model(0), load_spec("ne-256"), precision=precision)
+    assert [op.dtype for op in attention_ops(built)] == ["bf16", "int8"]
+    split = SplitModel(built.imported.host, GraphIndex(built.imported.model).types)
+    feeds = {"input": np.concatenate(samples(2))}
+    engines = reference_engine(built.imported.regions), emulator_engine([c.program for c in built.compiled])
+    expected, found = (split(engine, feeds)["output"] for engine in engines)
+    np.testing.assert_array_equal(found, expected)
+    exact = run_samples(session(real_model(0)), feeds)["output"]
+    assert np.square(found - exact).mean() < 0.005 * np.square(exact).mean()
 
 
 def test_the_placement_names_the_rule_and_the_layer() -> None:
