@@ -96,7 +96,7 @@ def placement_table(built: Built) -> dict[str, list[dict[str, Any]]]:
     sram: list[dict[str, Any]] = []
     home: dict[str, tuple[int, str]] = {}
     for region, compiled in zip(built.imported.regions, built.compiled, strict=True):
-        sources = {node.name: node.source for node in region.graph.nodes}
+        sources = {node.name: node.source for node in (*region.graph.nodes, *compiled.graph.nodes)}
         sram += [{"region": region.index, **span.as_dict()} for span in spans(compiled)]
         for item in compiled.report:
             subgraphs.append({"region": region.index, **asdict(item)})

@@ -169,10 +169,8 @@ def _converters(regions: Sequence[Region]) -> Iterator[None]:
     frontend: Any = importlib.import_module("tvm.relax.frontend.onnx.onnx_frontend")
     stock = frontend._get_convert_map
     known = stock()
-    types = [
-        [relax.TensorType([1, *region.graph.tensors[name].host_shape], "int8") for name in region.outputs]
-        for region in regions
-    ]
+    made = [[region.graph.tensors[name] for name in region.outputs] for region in regions]
+    types = [[relax.TensorType([1, *tensor.host_shape], tensor.dtype) for tensor in tensors] for tensors in made]
 
     class RegionCall(frontend.OnnxOpConverter):
         @classmethod

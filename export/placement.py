@@ -12,7 +12,7 @@ from ..common.errors import UnsupportedError
 from .attention_site import ATTENTION_RULES, AttentionRule, AttentionSite
 from .onnx_model import DEQUANTISE, QUANTISE, attribute
 from .patterns import FUNCTIONS, NORMALISATIONS, Normalisation, Unary
-from .sites import LINEAR, Site, clip_bounds, map_shape, reduced_axes, stored_quantisation
+from .sites import LINEAR, Site, clip_bounds, map_shape, reduced_axes, stored_as
 from .translate import translate
 from .translate_movement import MOVEMENTS
 
@@ -73,11 +73,11 @@ def operator(site: Site) -> str | None:
 
 
 def quantised_input(site: Site) -> str | None:
-    """Activations come from int8 tensors with one constant scale and zero point, the same wherever they are used."""
+    """Activations come from int8 tensors, or int16 ones of zero point 0, with one constant scale for all their uses."""
     for name, stored in zip(site.sources, site.inputs, strict=True):
         if stored is None:
             return f"{name} is a {'constant' if _is_constant(site, name) else 'float tensor'}"
-        if stored_quantisation(site.index, stored) is None:
+        if stored_as(site.index, stored) is None:
             return f"{stored} is {site.index.dtype(stored)} or has several scales"
     return None
 
@@ -89,17 +89,13 @@ def _is_constant(site: Site, name: str) -> bool:
 
 
 def quantised_output(site: Site) -> str | None:
-    """The result goes, through Relu and Clip at most, into one QuantizeLinear to int8 with one constant scale."""
+    """The result goes, through Relu and Clip at most, into one QuantizeLinear to int8 or int16 with one scale."""
     if site.quantise is None:
         return f"{site.node.output[0]} is used as float"
     params = site.output_params
     if params is None or not params.per_tensor:
         return f"{site.output} has no single constant scale"
-    return (
-        None
-        if params.dtype == np.int8 and stored_quantisation(site.index, site.output)
-        else f"{site.output} is {params.dtype}"
-    )
+    return None if stored_as(site.index, site.output) else f"{site.output} is {params.dtype}"
 
 
 def map_shapes(site: Site) -> str | None:

@@ -18,7 +18,7 @@ from ..common.errors import ConfigError, UnknownNameError, UnsupportedError
 from ..kernels.cuboid_float import FloatAttention
 from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.cuboid_op import CuboidAttention
-from ..kernels.element_types import PRECISIONS, full_range, operand_names
+from ..kernels.element_types import PRECISIONS, full_range, operand_names, output_name
 from ..kernels.function_ops import Resize
 from ..kernels.movement_ops import Movement, TransposedConv2d
 from ..kernels.ops import Op, Requantise
@@ -51,7 +51,12 @@ class Precision:
                 if not _knows(node.op, precision):
                     what = f"{type(node.op).__name__} does not work in {precision}"
                     raise UnsupportedError(what, where=f"node {node.name!r}", hint="leave it int8")
+                if precision == "int8" and output_name(node.op) == "int16":
+                    hint = "int16 models stay int8x16, or take bf16"
+                    raise UnsupportedError("the model holds int16 maps here", where=f"node {node.name!r}", hint=hint)
                 return precision
+        if self.default == "int8" and output_name(node.op) == "int16":
+            return "int8x16"
         return self.default if _knows(node.op, self.default) else "int8"
 
     def check_patterns(self, nodes: Iterable[Node]) -> None:

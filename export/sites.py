@@ -19,6 +19,7 @@ from .patterns import Pattern, pattern_at
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 LINEAR = frozenset({"Gemm", "MatMul"})
+STORED = {np.dtype(np.int8): "int8", np.dtype(np.int16): "int16"}  # activations, by what ONNX stores them as
 BORDER = frozenset({QUANTISE, DEQUANTISE})
 
 
@@ -82,12 +83,13 @@ class Site:
         """Bounds of the stored result: Relu and Clip bounds quantised as QuantizeLinear would."""
         assert self.output_params is not None
         quantisation = self.output_params.as_tensor()
-        low, high = -128, 127
+        least, most = np.iinfo(self.output_params.dtype).min, np.iinfo(self.output_params.dtype).max
+        low, high = least, most
         for node in (self.node, *self.epilogue):
             bounds = clip_bounds(self.index, node)
             if bounds is not None:
-                low = max(low, _stored(bounds[0], quantisation))
-                high = min(high, _stored(bounds[1], quantisation))
+                low = max(low, _stored(bounds[0], quantisation, least, most))
+                high = min(high, _stored(bounds[1], quantisation, least, most))
         return (low, max(low, high))
 
     @cached_property
@@ -143,6 +145,12 @@ def reduced_axes(site: Site) -> tuple[int, ...] | None:
 
 def stored_quantisation(index: GraphIndex, tensor: str) -> Quantisation | None:
     """The int8 quantisation that the writer and all readers of a stored tensor agree on, else None."""
+    found = stored_as(index, tensor)
+    return found[0] if found is not None and found[1] == "int8" else None
+
+
+def stored_as(index: GraphIndex, tensor: str) -> tuple[Quantisation, str] | None:
+    """The same for int8, or int16 with the zero point 0, and which of them it is."""
     ends = [node for node in index.consumers[tensor] if node.op_type == DEQUANTISE]
     producer = index.producer.get(tensor)
     if producer is not None and producer.op_type == QUANTISE:
@@ -150,10 +158,11 @@ def stored_quantisation(index: GraphIndex, tensor: str) -> Quantisation | None:
     for view in (node for node in index.consumers[tensor] if node.op_type in VIEWS):
         ends += [node for node in index.consumers[view.output[0]] if node.op_type == DEQUANTISE]
     found = [index.params(node) for node in ends]
-    if not found or any(p is None or not p.per_tensor or p.dtype != np.int8 for p in found):
+    if not found or any(p is None or not p.per_tensor or p.dtype not in STORED for p in found):
         return None
-    agreed = {p.as_tensor() for p in found if p is not None}
-    return agreed.pop() if len(agreed) == 1 else None
+    agreed = {(p.as_tensor(), STORED[p.dtype]) for p in found if p is not None}
+    quantisation, dtype = agreed.pop()
+    return None if agreed or (dtype == "int16" and quantisation.zero_point) else (quantisation, dtype)
 
 
 def _site(index: GraphIndex, node: NodeProto) -> Site:
@@ -194,6 +203,6 @@ def _dequantised(index: GraphIndex, name: str) -> bool:
     return source is not None and source.op_type == DEQUANTISE and source.input[0] not in index.constants
 
 
-def _stored(bound: float, quantisation: Quantisation) -> int:
+def _stored(bound: float, quantisation: Quantisation, least: int, most: int) -> int:
     stored = np.rint(np.float32(bound) / np.float32(quantisation.scale)) + quantisation.zero_point
-    return int(np.clip(stored, -128, 127))
+    return int(np.clip(stored, least, most))

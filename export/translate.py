@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import UnsupportedError
+from ..kernels.element_types import full_range
 from ..kernels.function_ops import Table
 from ..kernels.movement_ops import Movement, TransposedConv2d
 from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
-from ..kernels.rescale import add_operands, rescale_operands
-from .graph import Constants, ConvConstants, Node, Quantisation, TableConstants, Tensor
+from ..kernels.reference import INT48_MAX
+from ..kernels.rescale import add_operands, conv_operands, rescale_operands
+from .graph import Constants, ConvConstants, FunctionConstants, Node, Quantisation, TableConstants, Tensor
 from .onnx_model import QUANTISE, attribute
-from .sites import LINEAR, Site, map_shape, reduced_axes, stored_quantisation
+from .overflow import largest
+from .sites import LINEAR, STORED, Site, map_shape, reduced_axes, stored_as
 from .translate_functions import function
 from .translate_movement import MOVEMENTS, movement, transposed
 
 INT32_MAX = 2**31 - 1
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceSum"})
+_INNER = (".negated", ".max")  # maps between the nodes of one site, which nothing clamps
 _FUNCTIONS = _REDUCTIONS | {"Mul", "Softmax", "Resize"}
 
 
@@ -34,6 +38,11 @@ class Piece:
 
 def translate(site: Site) -> Piece:
     """The graph nodes of a site that the placement rules have let pass."""
+    return in_stored_types(_translated(site))
+
+
+def _translated(site: Site) -> Piece:
+    """The nodes with the element types of int8."""
     op_type = site.node.op_type
     if op_type in LINEAR or op_type in ("Conv", "ConvTranspose"):
         return _convolution(site)
@@ -61,16 +70,38 @@ def translate(site: Site) -> Piece:
     return Piece((_node(site, op, inputs, output),), (*inputs, output))
 
 
+def in_stored_types(piece: Piece) -> Piece:
+    """The nodes with the element types of their maps; only a change of scale may also change the type."""
+    tensors = {tensor.name: tensor for tensor in piece.tensors}
+    nodes: list[Node] = []
+    for node in piece.nodes:
+        given, made = {tensors[name].dtype for name in node.inputs}, tensors[node.output].dtype
+        if given | {made} == {"int8"}:
+            nodes.append(node)
+            continue
+        if isinstance(node.op, Requantise):
+            op = replace(node.op, dtype=made, source_dtype=given.pop())
+        elif given == {made}:
+            op = replace(node.op, dtype=made)  # pyright: ignore[reportCallIssue]  # attention has no such site
+        else:
+            raise UnsupportedError(f"{' and '.join(sorted(given))} maps make one of {made}")
+        clamp = full_range(made) if node.output.endswith(_INNER) else node.clamp
+        nodes.append(replace(node, op=op, clamp=clamp))
+    return replace(piece, nodes=tuple(nodes))
+
+
 def _difference(site: Site, inputs: list[Tensor], output: Tensor) -> Piece:
     """a − b as a + (−b): a table turns the stored b into −1 − b, whose zero point is −1 less that of b."""
     a, b = inputs
-    turned = Quantisation(b.quantisation.scale, -1 - b.quantisation.zero_point)
-    between = Tensor(f"{output.name}.negated", b.shape, turned, b.host_shape)
+    turned = Quantisation(b.quantisation.scale, -1 - b.quantisation.zero_point if b.dtype == "int8" else 0)
+    between = replace(b, name=f"{output.name}.negated", quantisation=turned)
     names = tuple(n.name for n in site.members)
     negate = Node(f"{site.node.name}.negate", Table(b.shape), (b.name,), between.name, source=names)
     add_operands(a.quantisation.scale, turned.scale, output.quantisation.scale)
     total = _node(site, Add(output.shape), [a, between], output)
-    table = TableConstants(np.arange(127, -129, -1).astype(np.int8), np.negative)
+    table: Constants = TableConstants(np.arange(127, -129, -1).astype(np.int8), np.negative)
+    if b.dtype == "int16":
+        table = FunctionConstants(np.negative, largest(b))
     return Piece((negate, total), (a, b, between, output), {negate.name: table})
 
 
@@ -88,7 +119,9 @@ def _convolution(site: Site) -> Piece:
     op = _convolving(site, source.shape, output.shape)
     units = source.quantisation.scale * scales
     constants = ConvConstants(values, _bias(site, units), scales)
-    _check_numbers(constants, source.quantisation, output.quantisation)
+    _check_numbers(constants, source, output)
+    if source.dtype == "int16":
+        constants = replace(constants, bias=constants.bias.astype(np.int64))
     node = _node(site, op, [source], output)
     return Piece((node,), (source, output), {node.name: constants})
 
@@ -145,16 +178,17 @@ def _int32(value: NDArray) -> NDArray[np.int32]:
     return value.astype(np.int32)
 
 
-def _check_numbers(constants: ConvConstants, source: Quantisation, output: Quantisation) -> None:
-    """Every sum must fit int32 for every input, every scale a RESCALE."""
-    reach = max(127 - source.zero_point, 128 + source.zero_point)
+def _check_numbers(constants: ConvConstants, source: Tensor, output: Tensor) -> None:
+    """Every sum must fit int32, or 48 bits for int16, for every input, and every scale a RESCALE."""
+    reach = round(largest(source) / source.quantisation.scale)
     worst = reach * np.abs(constants.weights.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(
         constants.bias.astype(np.int64)
     )
-    if worst.max() > INT32_MAX:
-        raise UnsupportedError(f"the accumulator may reach {worst.max()}, beyond int32")
+    most, name = (INT32_MAX, "int32") if source.dtype == "int8" else (INT48_MAX, "48 bits")
+    if worst.max() > most:
+        raise UnsupportedError(f"the accumulator may reach {worst.max()}, beyond {name}")
     for scale in np.unique(constants.scales):
-        rescale_operands(source.scale * float(scale) / output.scale)
+        conv_operands(source.quantisation.scale * float(scale) / output.quantisation.scale, source.dtype)
 
 
 def _max_pool(site: Site, source: Tensor, output: Tensor, window: Window) -> Piece:
@@ -163,7 +197,7 @@ def _max_pool(site: Site, source: Tensor, output: Tensor, window: Window) -> Pie
     if source.quantisation == output.quantisation:
         return Piece((_node(site, op, [source], output),), (source, output))
     rescale_operands(source.quantisation.scale / output.quantisation.scale)
-    between = Tensor(f"{output.name}.max", output.shape, source.quantisation, output.host_shape)
+    between = replace(output, name=f"{output.name}.max", quantisation=source.quantisation)
     names = tuple(n.name for n in site.members)
     pool = Node(site.node.name, op, (source.name,), between.name, source=names)
     scaled = Node(
@@ -207,18 +241,18 @@ def _node(site: Site, op: Op | Movement, inputs: list[Tensor], output: Tensor) -
 
 
 def _stored(site: Site, name: str) -> Tensor:
-    quantisation = stored_quantisation(site.index, name)
-    assert quantisation is not None
-    return _tensor(site, name, quantisation)
+    found = stored_as(site.index, name)
+    assert found is not None
+    return _tensor(site, name, *found)
 
 
 def _result(site: Site) -> Tensor:
     assert site.output_params is not None
-    return _tensor(site, site.output, site.output_params.as_tensor())
+    return _tensor(site, site.output, site.output_params.as_tensor(), STORED[site.output_params.dtype])
 
 
-def _tensor(site: Site, name: str, quantisation: Quantisation) -> Tensor:
+def _tensor(site: Site, name: str, quantisation: Quantisation, dtype: str) -> Tensor:
     shape = site.index.shape(name)
     extents = map_shape(shape)
     assert extents is not None
-    return Tensor(name, extents, quantisation, shape[1:])
+    return Tensor(name, extents, quantisation, shape[1:], dtype=dtype)

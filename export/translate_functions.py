@@ -12,9 +12,10 @@ from ..common.errors import UnsupportedError
 from ..kernels.function_ops import Mul, Norm, Reduce, Reduction, Resize, Scale, Softmax, Table
 from ..kernels.ops import Op
 from ..kernels.rescale import rescale_operands
-from ..kernels.tables import norm_epsilon, norm_records, unary_table
-from .graph import Constants, NormConstants, TableConstants, Tensor
+from ..kernels.tables import int16_table, norm_epsilon, norm_records, unary_table
+from .graph import Constants, FunctionConstants, NormConstants, TableConstants, Tensor
 from .onnx_model import attribute
+from .overflow import largest
 from .patterns import Normalisation, Unary
 from .sites import Site
 
@@ -67,12 +68,15 @@ def _unit(op: Op, operands: list[Tensor]) -> float:
             return scales[0]
 
 
-def _table(site: Site, pattern: Unary, source: Tensor, output: Tensor) -> TableConstants:
+def _table(site: Site, pattern: Unary, source: Tensor, output: Tensor) -> TableConstants | FunctionConstants:
     pairs = [(t.quantisation.scale, t.quantisation.zero_point) for t in (source, output)]
 
     def function(real: NDArray[np.float64]) -> NDArray[np.float32]:
         return pattern.evaluate(site.index, real.astype(np.float32))
 
+    if source.dtype == "int16":
+        int16_table(function, pairs[0][0], pairs[1][0])
+        return FunctionConstants(function, largest(source))
     return TableConstants(unary_table(function, pairs[0], pairs[1]), function)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+import numpy as np
+
 from lanefit.targets.isa import (
     CONTROL,
     FIELDS,
@@ -22,12 +24,14 @@ from lanefit.targets.isa import (
 from lanefit.targets.program import Mark, Port, Program
 from lanefit.targets.ranges import NO_CLAMP, TYPES, legal_range
 from lanefit.targets.spec import load_spec
+from lanefit.targets.table_float import TABLE_SIDE, FloatTable
 
 _ROWS, _COLS, _CHANNELS = 3, 3, 4
-_INPUT_BYTES, _OUTPUT_BYTES, _RECORDS = 512, 256, 128
+_INPUT_BYTES, _OUTPUT_BYTES = 512, 256
 _RECORDS = 128
 _RECORD = struct.pack("<iii", 0, 2**30, 30)  # bias, multiplier and shift of a RESCALE by one; as tables anything
 _WEIGHTS = {DType.INT16: struct.pack("<qhh", 0, 2**14, 14), DType.BF16: bytes(12)}  # records of CONV by input type
+_FLOAT_TABLE = FloatTable(112, np.zeros((3, 2), np.float32), np.ones(2 * TABLE_SIDE, np.float32)).as_bytes()
 _SRAM = {"in_addr": 0, "b_addr": 256, "out_addr": 512}  # whatever else has an address lies in the constants
 _CONSTANTS_AT = 768
 _FLOAT_ONE = 0x3F800000
@@ -60,6 +64,8 @@ def _choices(opcode: Opcode) -> list[Types]:
 def _program(unit: Unit, opcode: Opcode, types: Types) -> Program:
     own = _WEIGHTS if "weights_addr" in FIELDS[opcode] else {}
     constants = own.get(types.get("in_type", DType.INT8), _RECORD) * _RECORDS
+    if opcode is Opcode.TABLE and types["in_type"] is DType.BF16:
+        constants = _FLOAT_TABLE
     data = len(constants)
     loads = [_move(Opcode.LOAD, 0, _CONSTANTS_AT, data), _move(Opcode.LOAD, data, 0, _INPUT_BYTES)]
     if opcode is Opcode.LOAD_SPARSE:  # a mask of one byte, and no more than eight bytes behind it
@@ -124,4 +130,5 @@ def _scale(opcode: Opcode, types: Types) -> tuple[int, int]:
     """Multiplier and shift of a scale of one, as this opcode has them for these types."""
     if DType.BF16 in types.values():
         return _FLOAT_ONE, 30
-    return (2**14, 14) if opcode is Opcode.MATMUL and types["in_type"] is DType.INT16 else (2**30, 30)
+    narrow = opcode in (Opcode.MATMUL, Opcode.RESIZE) and types["in_type"] is DType.INT16
+    return (2**14, 14) if narrow else (2**30, 30)
