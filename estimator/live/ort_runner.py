@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from ...common.errors import InputError
@@ -18,6 +15,7 @@ from .executed import ExecutedGraph, Value
 from .ort_graph import open_session, ort_graph, session_options
 from .sessions import feeds
 from .state import host_device, host_state, pinned
+from .sweep import own_processors, sweep_buffer
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
@@ -35,11 +33,8 @@ class OrtRunner:
     def __init__(self, threads: int = 1, *, level: str = "all", clock: Literal["wall", "processor"] = "wall") -> None:
         if clock == "processor" and threads != 1:
             raise InputError(f"processor time of one thread cannot tell the latency of {threads} threads")
-        available = sorted(os.sched_getaffinity(0))
-        if not 1 <= threads <= len(available):
-            raise InputError(f"{threads} threads asked for, {len(available)} processors are available")
         self._threads, self._level, self._clock = threads, level, clock
-        self.processors = available[-threads:]  # the first processor serves most interrupts
+        self.processors = own_processors(threads)
 
     @property
     def device(self) -> str:
@@ -84,7 +79,7 @@ class OrtSession:
         self._feeds = feeds(shapes)
         for name, array in self._feeds.items():
             self._binding.bind_cpu_input(name, array)
-        self._sweep = _sweep_buffer(sweep)
+        self._sweep = sweep_buffer(sweep)
         for output in self._session.get_outputs():
             self._binding.bind_output(output.name)
 
@@ -100,17 +95,6 @@ class OrtSession:
 
     def close(self) -> None:
         del self._binding, self._session
-
-
-_BUFFERS: list[NDArray[np.float32]] = [np.ones(0, np.float32)]
-
-
-def _sweep_buffer(size_bytes: int) -> NDArray[np.float32]:
-    """`size_bytes` of memory that all sessions share, and that no model uses."""
-    count = size_bytes // 4
-    if _BUFFERS[0].size < count:
-        _BUFFERS[0] = np.ones(count, np.float32)
-    return _BUFFERS[0][:count]
 
 
 def _dtype(text: str) -> str:

@@ -44,6 +44,16 @@ def caches() -> tuple[int, ...]:
     return tuple(size for level, size in sorted(sizes.items()) if level >= 2)
 
 
+def cache_steps() -> tuple[int, ...]:
+    """Capacities at which data becomes slower to fetch on this host: the caches', and one between the outer two.
+
+    The outermost cache is shared with other cores and, in a virtual machine, with other machines: part of it is
+    often all that there is.
+    """
+    found = caches() or (2**20, 2**25)
+    return (*found[:-1], round((found[-2] * found[-1]) ** 0.5), found[-1]) if len(found) > 1 else found
+
+
 @contextmanager
 def pinned(processors: Sequence[int]) -> Iterator[None]:
     """Keeps the calling thread on the first of `processors`; the runtime's own threads take the others."""
