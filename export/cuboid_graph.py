@@ -9,7 +9,7 @@ import numpy as np
 from ..common.errors import UnsupportedError
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.cuboid_parameters import CuboidParameters
-from ..kernels.cuboid_quantise import Quantised, quantise
+from ..kernels.cuboid_quantise import Quantised, has_separate_projections, quantise
 from ..kernels.kernel import splits
 from ..kernels.ops import Shape
 from ..kernels.search import candidates
@@ -37,6 +37,7 @@ def attention_op(p: CuboidParameters, *, global_vectors: int = 0, leaf: int = 1)
         global_vectors=global_vectors,
         global_own=p.globals is not None and p.globals.own is not None,
         leaf=leaf,
+        separate=has_separate_projections(p),
     )
 
 

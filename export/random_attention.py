@@ -79,6 +79,9 @@ def _parameters(rng: np.random.Generator, cuboids: Cuboids, channels: int, own: 
     gq, gk, gv = (_projection(rng, channels) for _ in range(3))
     far = _projection(rng, channels) if projected else None
     them = (gq, gk, gv) if own else None
+    if rng.random() < 0.4:  # projections of their own for what tokens and global vectors see of each other
+        q, k, v = (_projection(rng, channels) for _ in range(3))
+        them = (_projection(rng, channels), gk, gv) if own else None
     return replace(found, globals=GlobalParameters(_norm(rng, channels), q, gk, gv, gq, k, v, them, far))
 
 

@@ -192,7 +192,8 @@ def _array_works(op: CuboidAttention, cuboids: int, spec: EngineSpec) -> tuple[l
         )  # fmt: skip
 
     score = [dense(op.token_channels)]
-    score.append(matmul_work(spec, groups, volume, keys, depth, bias=biased, elements=_logits(op)))
+    for count in (volume, far) if op.separate else (keys,):
+        score.append(matmul_work(spec, groups, volume, count, depth, bias=biased, elements=_logits(op)))
     attend = [matmul_work(spec, groups, volume, depth, keys, bias=False, elements=_shares(op))]
     if op.projected:
         attend.append(dense(op.channels))

@@ -66,8 +66,9 @@ class Emitter(Mover):
             "output": flow(Unit.ARRAY, Unit.DMA_OUT, 2),
         }
         self._await_memory("input")
+        parts = self.op.token_channels // self.op.channels
         self.constants = {
-            unit: (flow(Unit.DMA_IN, unit, count), count) for unit, count in ((Unit.VECTOR, 2), (Unit.ARRAY, 5))
+            unit: (flow(Unit.DMA_IN, unit, count), count) for unit, count in ((Unit.VECTOR, 2), (Unit.ARRAY, parts + 2))
         }
         self._load_constants("norm", "norm", Unit.VECTOR)
         for box in tiles:
@@ -143,8 +144,9 @@ class Emitter(Mover):
         """The first projection of the first tile while its weights arrive."""
         self.b.receive(self.flows["y"])
         (start, size), width = self.op.load("token", "token"), self.op.channels
-        for part in range(3):  # queries, keys, values
-            self._load_part(start + part * size // 3, size // 3, Unit.ARRAY)
+        parts = self.op.token_channels // width  # queries, keys, values ...
+        for part in range(parts):
+            self._load_part(start + part * size // parts, size // parts, Unit.ARRAY)
             self._project_token(box, tile, (part * width, width))
         self.b.release(self.flows["y"])
 
@@ -254,7 +256,7 @@ class Emitter(Mover):
             bias_pitch_g1=4 * volume * keys, bias_pitch_m=4 * keys,
             multiplier=multiplier, shift=shift,
             g0_start=0, g0_count=box.cuboids_per_tile, g0_limit=box.cuboids_per_tile, g1_count=op.heads,
-            m_count=volume, n_count=keys, k_count=op.head_channels,
+            m_count=volume, n_count=volume if op.separate else keys, k_count=op.head_channels,
             out_addr=target, out_pitch_g0=op.heads * volume * row, out_pitch_g1=volume * row, out_pitch_m=row,
             out_zp=0, out_type=DType.INT16, act_min=_LOGITS[0], act_max=_LOGITS[1],
         )  # fmt: skip

@@ -31,6 +31,7 @@ def part_sizes(op: CuboidAttention) -> dict[str, int]:
         "weights": rows * max(fan, groups, op.global_vectors) * LOGIT_BYTES,
         "own": rows * op.global_vectors * LOGIT_BYTES,
         "parts": fan * vector, "group_parts": groups * vector,
+        **dict.fromkeys(("own_key", "own_value", "own_query"), vector if op.separate else 0),
     }  # fmt: skip
 
 
@@ -119,7 +120,8 @@ class GlobalEmitter(Emitter):
         op, slots = self.op, self.slots["qkv"]
         self.b.receive(self.flows["normed"])
         row = self.keys * op.token_channels
-        for chunk in range(3):
+        places = [self.at["query"], *(self.at[name] for name in ("own_key", "own_value", "own_query") if op.separate)]
+        for chunk in range(op.chunks - op.projected):
             self._load_chunk(chunk)
             self.b.receive(self.flows["chunk"])
             if chunk < 2:
@@ -129,7 +131,7 @@ class GlobalEmitter(Emitter):
                         "normed", place + (chunk + 1) * op.channels, (self.most, row), op.token_channels
                     )
             else:
-                self._project_chunk("normed", self.at["query"], (1, self.vector), op.channels)
+                self._project_chunk("normed", places[chunk - 2], (1, self.vector), op.channels)
             self.b.release(self.flows["chunk"])
         self.b.release(self.flows["normed"])
 
@@ -162,10 +164,14 @@ class GlobalEmitter(Emitter):
     def _attend_own(self) -> None:
         """What global vectors see of each other is the last part."""
         op, qkv = self.op, self.slots["qkv"].address + self.volume * self.op.token_channels
+        keys, values, query, pitch = qkv + op.channels, qkv + 2 * op.channels, self.at["query"], op.token_channels
+        if op.separate:
+            keys, values, query = (self.at[name] for name in ("own_key", "own_value", "own_query"))
+            pitch = op.channels
         last, own, weights = group_count(op) - 1, self.flows["own"], self.flows["weights"]
         logits = _Rows(Value(self.at["own"]), op.global_vectors, op.global_vectors * LOGIT_BYTES)
         self.b.acquire(own)
-        self._products(logits, Value(qkv + op.channels), 1, op.global_vectors, None)
+        self._products(logits, Value(keys), 1, op.global_vectors, None, (query, pitch))
         self.b.publish(own)
         self.b.receive(own)
         self.b.acquire(weights)
@@ -175,7 +181,7 @@ class GlobalEmitter(Emitter):
         self.b.release(own)
         self.b.receive(weights)
         shares = _Rows(Value(self.at["weights"]), op.global_vectors, logits.pitch)
-        self._results(shares, Value(qkv + 2 * op.channels), Value(self.at["group_parts"] + last * self.vector))
+        self._results(shares, Value(values), Value(self.at["group_parts"] + last * self.vector), pitch)
         self.b.release(weights)
 
     @property
@@ -213,9 +219,28 @@ class GlobalEmitter(Emitter):
 
     def _logits(self, box: Box, tile: Tile) -> None:
         super()._logits(box, tile)
+        if self.op.separate:
+            self._far_logits(box, tile)
         logits = _Rows(self._slot("sg", tile), box.cuboids_per_tile, self._leaf_pitch)
-        keys = self._slot("qkv", tile) + self.op.channels
+        keys = self._slot("qkv", tile) + (4 if self.op.separate else 1) * self.op.channels
         self._products(logits, keys, box.cuboids_per_tile, self.volume, self._hidden(box))
+
+    def _far_logits(self, box: Box, tile: Tile) -> None:
+        """Queries of tokens for global vectors × their keys, behind the logits of the cuboid."""
+        op, wide, row, qkv = self.op, self.op.token_channels, self.keys * LOGIT_BYTES, self._slot("qkv", tile)
+        multiplier, shift = self.o.stages[2].rescale
+        self.b.emit(
+            Unit.ARRAY, Opcode.MATMUL,
+            in_addr=qkv + 3 * op.channels, in_pitch_g0=self.keys * wide, in_pitch_g1=op.head_channels, in_pitch_m=wide,
+            in_zp=0, b_addr=qkv + self.volume * wide + op.channels, b_pitch_g0=self.keys * wide,
+            b_pitch_g1=op.head_channels, b_pitch_n=wide, b_pitch_k=1, b_zp=0,
+            bias_addr=-1, bias_pitch_g0=0, bias_pitch_g1=0, bias_pitch_m=0, multiplier=multiplier, shift=shift,
+            g0_start=0, g0_count=box.cuboids_per_tile, g0_limit=box.cuboids_per_tile, g1_count=op.heads,
+            m_count=self.volume, n_count=op.global_vectors, k_count=op.head_channels,
+            out_addr=self._slot("s", tile) + self.volume * LOGIT_BYTES, out_pitch_g0=op.heads * self.volume * row,
+            out_pitch_g1=self.volume * row, out_pitch_m=row,
+            out_zp=0, out_type=_INT16, act_min=_LOGITS[0], act_max=_LOGITS[1],
+        )  # fmt: skip
 
     @property
     def _leaf_pitch(self) -> int:
@@ -234,7 +259,7 @@ class GlobalEmitter(Emitter):
     def _values(self, box: Box, tile: Tile, target: Value) -> None:
         super()._values(box, tile, target)
         shares = _Rows(self._slot("pg", tile), box.cuboids_per_tile * self.keys, self._leaf_pitch)
-        values = self._slot("qkv", tile) + 2 * self.op.channels
+        values = self._slot("qkv", tile) + (5 if self.op.separate else 2) * self.op.channels
         self._results(shares, values, Value(self.at["parts"]) + tile.place * self.vector)
 
     def _close(self) -> None:
@@ -245,7 +270,7 @@ class GlobalEmitter(Emitter):
         self._join(final, "group_parts", Value(self.at["joined"]), None)
         source = self.at["joined"]
         if op.projected:
-            self._load_chunk(3)
+            self._load_chunk(op.chunks - 1)
             self.b.receive(self.flows["chunk"])
             self._project_chunk("joined", self.at["result"], (1, self.vector), op.channels)
             self.b.release(self.flows["chunk"])
@@ -279,14 +304,23 @@ class GlobalEmitter(Emitter):
         )  # fmt: skip
         self.b.release(flow)
 
-    def _products(self, logits: _Rows, keys: Value, cuboids: int, count: int, hidden: int | None) -> None:
-        """Queries of the global vectors × `count` keys of each cuboid."""
+    def _products(
+        self,
+        logits: _Rows,
+        keys: Value,
+        cuboids: int,
+        count: int,
+        hidden: int | None,
+        own: tuple[int, int] | None = None,
+    ) -> None:
+        """Queries of the global vectors × `count` keys of each cuboid; `own` = (queries, pitch of the keys)."""
         op, stage = self.op, self.o.stages[7]
+        query, pitch = own or (self.at["query"], op.token_channels)
         self.b.emit(
             Unit.ARRAY, Opcode.MATMUL,
-            in_addr=self.at["query"], in_pitch_g0=0, in_pitch_g1=op.head_channels, in_pitch_m=op.channels, in_zp=0,
+            in_addr=query, in_pitch_g0=0, in_pitch_g1=op.head_channels, in_pitch_m=op.channels, in_zp=0,
             b_addr=keys, b_pitch_g0=self.keys * op.token_channels, b_pitch_g1=op.head_channels,
-            b_pitch_n=op.token_channels, b_pitch_k=1, b_zp=0,
+            b_pitch_n=pitch, b_pitch_k=1, b_zp=0,
             bias_addr=-1 if hidden is None else hidden, bias_pitch_g0=0, bias_pitch_g1=0, bias_pitch_m=0,
             multiplier=stage.rescale[0], shift=stage.rescale[1],
             g0_start=0, g0_count=cuboids, g0_limit=cuboids, g1_count=op.heads,
@@ -296,14 +330,15 @@ class GlobalEmitter(Emitter):
             out_zp=0, out_type=_INT16, act_min=_LOGITS[0], act_max=_LOGITS[1],
         )  # fmt: skip
 
-    def _results(self, shares: _Rows, values: Value, target: Value) -> None:
+    def _results(self, shares: _Rows, values: Value, target: Value, pitch: int | None = None) -> None:
         """Shares × values for every head and global vector."""
         op, stage = self.op, self.o.stages[9]
         self.b.emit(
             Unit.ARRAY, Opcode.MATMUL,
             in_addr=shares.address, in_pitch_g0=0, in_pitch_g1=op.global_vectors * shares.pitch,
             in_pitch_m=shares.pitch, in_zp=0, in_type=_INT16,
-            b_addr=values, b_pitch_g0=0, b_pitch_g1=op.head_channels, b_pitch_n=1, b_pitch_k=op.token_channels, b_zp=0,
+            b_addr=values, b_pitch_g0=0, b_pitch_g1=op.head_channels, b_pitch_n=1,
+            b_pitch_k=pitch or op.token_channels, b_zp=0,
             bias_addr=-1, bias_pitch_g0=0, bias_pitch_g1=0, bias_pitch_m=0,
             multiplier=stage.rescale[0], shift=stage.rescale[1],
             g0_start=0, g0_count=1, g0_limit=1, g1_count=op.heads,

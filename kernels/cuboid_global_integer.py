@@ -1,6 +1,7 @@
 """Global vectors of cuboid attention in integers (Earthformer §3.2), beside `cuboid_integer.py`.
 
-    g' = NORM(g);  [k | v | q] = W g' + b       int8, k and v in the scales of the tokens' k and v
+    g' = NORM(g);  [k | v | q] = W g' + b       int8, k and v in the scales of the tokens' k and v; another three for
+                                                what global vectors see of each other, where that is projected apart
 
 Tokens attend to their cuboid and to k, v of the global vectors in one softmax. Global vectors attend to all tokens
 (and to themselves) by parts, since no engine holds their logits at once. Tokens come in leaves, some cuboids each:
@@ -51,17 +52,17 @@ class IntegerGlobals:
     out: IntegerLinear | None
     own: bool
 
-    def parts(self, g: Ints, heads: int) -> tuple[Ints, Ints, Ints]:
-        """k, v and q of global vectors (K, C), each (heads, K, d)."""
+    def parts(self, g: Ints, heads: int) -> list[Ints]:
+        """k, v and q of global vectors (K, C), each (heads, K, d), and those among themselves where they differ."""
         projected = self.project(self.norm(g), self.norm.zero_point)
-        k, v, q = (heads_of(part, heads) for part in np.split(projected, 3, axis=-1))
-        return k, v, q
+        count = self.project.outputs // g.shape[-1]
+        return [heads_of(part, heads) for part in np.split(projected, count, axis=-1)]
 
-    def update(self, parts: tuple[Ints, Ints, Ints], tokens: tuple[Ints, Ints], hidden: Ints, groups: Groups) -> Ints:
+    def update(self, parts: Sequence[Ints], tokens: tuple[Ints, Ints], hidden: Ints, groups: Groups) -> Ints:
         """New global vectors (K, C'). `tokens` are k and v (cuboids, heads, volume, d); `hidden` are addends of the
         logits (cuboids, volume)."""
-        k, v, q = parts
-        joined = [self._join([self._leaf(q, tokens, hidden, leaf) for leaf in group]) for group in groups]
+        k, v, q = parts[-3:]
+        joined = [self._join([self._leaf(parts[2], tokens, hidden, leaf) for leaf in group]) for group in groups]
         if self.own:
             joined.append(self._attend(q @ k.swapaxes(-1, -2), v))
         attended = merged(self._join(joined)[0])

@@ -147,16 +147,13 @@ class IntegerAttention:
     ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
         """The same, with int8 global vectors (K, C); also their update. `groups`: see `cuboid_global_integer.py`."""
         assert self.globals is not None
-        q, k, v = self._tokens(x)
+        q, k, v, *apart = self._tokens(x)
+        far_q, far_k, far_v = apart or (q, k, v)
         parts = self.globals.parts(g.astype(np.int64), self.heads)
-        keys, values = (
-            np.concatenate([own, np.broadcast_to(far, (len(own), *far.shape))], axis=2)
-            for own, far in zip((k, v), parts[:2], strict=True)
-        )
-        bias = self.score_bias()
-        bias = np.concatenate([bias, np.zeros((*bias.shape[:-1], len(g)), np.int64)], axis=-1)
-        shares = self.exponential.shares(self._logits(q, keys, bias))
-        updated = self.globals.update(parts, (k, v), self.token_addends(), groups)
+        values = np.concatenate([v, np.broadcast_to(parts[1], (len(v), *parts[1].shape))], axis=2)
+        near, far = self._logits(q, k, self.score_bias()), self._logits(far_q, parts[0][None], np.zeros(1, np.int64))
+        shares = self.exponential.shares(np.concatenate([near, far], axis=-1))
+        updated = self.globals.update(parts, (far_k, far_v), self.token_addends(), groups)
         return self._finished(shares, values), updated.astype(np.int8)
 
     def token_addends(self) -> Ints:
@@ -164,11 +161,11 @@ class IntegerAttention:
         seen = self.cuboids.valid if self.cuboids.padding == "ignore" else np.ones_like(self.cuboids.valid)
         return np.where(seen, 0, self.hidden)
 
-    def _tokens(self, x: NDArray[np.int8]) -> tuple[Ints, Ints, Ints]:
-        """q, k and v, (cuboids, heads, volume, d)."""
+    def _tokens(self, x: NDArray[np.int8]) -> list[Ints]:
+        """q, k and v, (cuboids, heads, volume, d), and the same for global vectors where these have their own."""
         y = self._gathered(self.norm(x.astype(np.int64)))
-        q, k, v = (heads_of(p, self.heads) for p in np.split(self.token(y, self.norm.zero_point), 3, axis=-1))
-        return q, k, v
+        parts = self.token.outputs // x.shape[-1]
+        return [heads_of(p, self.heads) for p in np.split(self.token(y, self.norm.zero_point), parts, axis=-1)]
 
     def _finished(self, shares: Ints, v: Ints) -> NDArray[np.int8]:
         o = merged(to_int8(rescale(shares @ v, *self.attend) + self.attended_zero))

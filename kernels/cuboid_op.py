@@ -24,7 +24,8 @@ class CuboidAttention:
 
     `biased`: a bias is added to the logits; `projected`: there is a projection after the heads. With `global_vectors`
     (1, K, C) as second input, tokens see them too and they are updated from leaves of at most `leaf` cuboids;
-    `global_own`: they also see each other. `dtype` is int8 or, without global vectors, bf16.
+    `global_own`: they also see each other; `separate`: what tokens and
+    global vectors see of each other has projections of its own. `dtype` is int8 or, without global vectors, bf16.
     """
 
     size: Triple
@@ -39,6 +40,7 @@ class CuboidAttention:
     global_vectors: int = 0
     global_own: bool = False
     leaf: int = 1
+    separate: bool = False
     dtype: str = "int8"
 
     def __post_init__(self) -> None:
@@ -70,8 +72,9 @@ class CuboidAttention:
 
     @property
     def token_channels(self) -> int:
-        """Channels that every token is projected to: query, key and value."""
-        return 3 * self.channels
+        """Channels that every token is projected to: query, key and value; with `separate` projections also its query
+        of global vectors, and the key and value that these see."""
+        return (6 if self.separate else 3) * self.channels
 
     @property
     def keys(self) -> int:
@@ -92,7 +95,8 @@ class CuboidAttention:
     def int8_macs(self) -> int:
         """Those of projections and of queries × keys."""
         dense = self.channels * (self.token_channels + (self.channels if self.projected else 0))
-        far = self.global_vectors * (dense + (self.tokens + self._own_keys) * self.channels)
+        chunks = self.chunks * self.channels * self.channels
+        far = self.global_vectors * (chunks + (self.tokens + self._own_keys) * self.channels)
         return self.tokens * (dense + self.keys * self.channels) + far
 
     @property
@@ -159,7 +163,8 @@ class CuboidAttention:
     @property
     def chunks(self) -> int:
         """Square matrices of the global vectors, which are loaded one at a time when they are needed."""
-        return (3 + self.projected) if self.global_vectors else 0
+        own = 3 if self.separate and self.global_own else 0
+        return (3 + own + self.projected) if self.global_vectors else 0
 
     @property
     def chunk_bytes(self) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..common.errors import UnsupportedError
 from .cuboid_global_integer import IntegerGlobals
 from .cuboid_integer import Exponential, IntegerAttention, IntegerLinear, IntegerNorm, Scale
-from .cuboid_parameters import Activations, CuboidParameters, Floats, LayerNorm, Projection, attention
+from .cuboid_parameters import Activations, CuboidParameters, Floats, GlobalParameters, LayerNorm, Projection, attention
 from .rescale import rescale_operands
 
 _LOGIT_STEPS = 30000  # of int16 for the largest calibrated logit: the rest is headroom
@@ -22,7 +22,7 @@ _OUTPUT_BITS = 8
 _ONE = 2**15
 _HIDDEN_LOGIT = -(2**18)  # far below the least logit of int16, far above the least RESCALE result
 _LARGEST_ADDEND = 2**29
-_SHARED = "share the tokens' queries, keys and values (separate_global_qkv=False)"
+_SAME = "global_dim_ratio=1"
 
 
 INTERMEDIATES = ("input", "normed", "query", "key", "value", "logits", "attended", "output")
@@ -103,9 +103,8 @@ def quantise_ranges(p: CuboidParameters, r: Ranges, ends: Mapping[str, Affine] |
     o_scale, o_zero = output if p.out is None else (r.symmetric("attended"), 0)
     product = q_scale * k_scale * p.scale
     logit_scale = r.largest("logits") / _LOGIT_STEPS
-    token = _joined([
-        linear(part, y_scale, scale) for part, scale in ((p.query, q_scale), (p.key, k_scale), (p.value, v_scale))
-    ])  # fmt: skip
+    scales = (q_scale, k_scale, v_scale) * 2
+    token = _joined([linear(part, y_scale, scale) for part, scale in zip(_token_parts(p), scales, strict=False)])
     layer = IntegerAttention(
         cuboids=p.cuboids,
         heads=p.heads,
@@ -133,15 +132,14 @@ def quantise_globals(
     """The part of the global vectors, and scale and zero point of their input and output.
 
     Raises:
-        UnsupportedError: they have projections of tokens, or among themselves, of their own.
+        UnsupportedError: they have other widths than tokens.
     """
     t = p.globals
     assert t is not None
-    shared = t.l2g_query.equals(p.query) and t.key.equals(p.key) and t.value.equals(p.value)
-    if not shared or (
-        t.own and not all(a.equals(b) for a, b in zip(t.own, (t.query, t.l2g_key, t.l2g_value), strict=True))
-    ):
-        raise UnsupportedError("global vectors with separate projections have no integer form", hint=_SHARED)
+    if len(t.norm.gamma) != p.channels:
+        raise UnsupportedError(
+            f"global vectors of {len(t.norm.gamma)} channels beside tokens of {p.channels}", hint=_SAME
+        )
     k_scale, v_scale, q_scale = (r.symmetric(name) for name in ("key", "value", "global_query"))
     g, normed = given.get("global_input") or r.affine("global_input"), r.affine("global_normed")
     # Sums of exponentials exceed the largest logit by up to the logarithm of the number of keys.
@@ -152,11 +150,13 @@ def quantise_globals(
     if t.out is None and output[1]:
         raise UnsupportedError(f"global vectors without projection have the zero point 0, not {output[1]}")
     o_scale = o_scale if t.out else output[0]
-    parts = (linear(t.l2g_key, normed[0], k_scale), linear(t.l2g_value, normed[0], v_scale))
+    parts = [linear(part, normed[0], scale) for part, scale in zip(
+        _global_parts(p, t), (k_scale, v_scale, q_scale) * 2, strict=False
+    )]  # fmt: skip
     found = IntegerGlobals(
         input_zero=g[1],
         norm=norm(t.norm, g[0], normed),
-        project=_joined([*parts, linear(t.query, normed[0], q_scale)]),
+        project=_joined(parts),
         logits=rescale_operands(q_scale * k_scale * p.scale / unit),
         exponential=Exponential.of(unit),
         log=rescale_operands(math.log(2) / _ONE / unit),
@@ -174,9 +174,10 @@ def _spans(p: CuboidParameters, a: Activations, x: Floats, g: Floats | None = No
     found = {"input": [x], "normed": [a.normed], "logits": [a.logits], "attended": [a.attended], "output": [a.output]}
     if p.globals is not None and g is not None:
         t, normed = p.globals, _given(a.global_normed)
-        key, value = [*key, t.l2g_key(normed)], [*value, t.l2g_value(normed)]
+        tokens, far = [part(a.normed) for part in _token_parts(p)[3:]], [part(normed) for part in _global_parts(p, t)]
+        query, key, value = [*query, *tokens[:1]], [*key, *tokens[1:2], *far[::3]], [*value, *tokens[2:], *far[1::3]]
         found |= {
-            "global_input": [g], "global_normed": [normed], "global_query": [t.query(normed)],
+            "global_input": [g], "global_normed": [normed], "global_query": far[2::3],
             "global_logits": [_given(a.global_logits)], "global_attended": [_given(a.global_attended)],
             "global_output": [_given(a.global_output)],
         }  # fmt: skip
@@ -185,6 +186,29 @@ def _spans(p: CuboidParameters, a: Activations, x: Floats, g: Floats | None = No
         name: (min(float(v.min()) for v in values), max(float(v.max()) for v in values))
         for name, values in found.items()
     }
+
+
+def has_separate_projections(p: CuboidParameters) -> bool:
+    """Whether tokens and global vectors see each other through other matrices than their own kind."""
+    t = p.globals
+    if t is None:
+        return False
+    pairs = [(t.l2g_query, p.query), (t.key, p.key), (t.value, p.value)]
+    pairs += zip(t.own, (t.query, t.l2g_key, t.l2g_value), strict=True) if t.own else []
+    return not all(a.equals(b) for a, b in pairs)
+
+
+def _token_parts(p: CuboidParameters) -> list[Projection]:
+    """Query, key and value of tokens, and of tokens for global vectors where these are separate."""
+    t = p.globals
+    apart = [t.l2g_query, t.key, t.value] if t is not None and has_separate_projections(p) else []
+    return [p.query, p.key, p.value, *apart]
+
+
+def _global_parts(p: CuboidParameters, t: GlobalParameters) -> list[Projection]:
+    """Key, value and query of global vectors, and among themselves where these are separate."""
+    found = [t.l2g_key, t.l2g_value, t.query]
+    return [*found, t.own[1], t.own[2], t.own[0]] if t.own and has_separate_projections(p) else found
 
 
 def _given(value: Floats | None) -> Floats:

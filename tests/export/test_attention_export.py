@@ -32,26 +32,23 @@ _FRAMES, _CHANNELS = 4, 16
 class Network(nn.Module):
     """A convolution that makes frames, and two axial layers with residuals around them."""
 
-    def __init__(self, vectors: int = 0, feed_forward: bool = False) -> None:
+    def __init__(self, vectors: int = 0, separate: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
         options: dict[str, Any] = {"use_global_vector": True, "use_global_self_attn": True} if vectors else {}
+        options |= {"separate_global_qkv": True} if separate else {}
         self.conv = nn.Conv2d(3, _FRAMES * _CHANNELS, 3, padding=1)
         self.time, self.height = (
             CuboidSelfAttention(_CHANNELS, 4, size, padding_type="zeros", **options)
             for size in ((_FRAMES, 1, 1), (1, 8, 1))
         )
         self.vectors = nn.Parameter(torch.randn(1, vectors, _CHANNELS)) if vectors else None
-        self.forth, self.back = nn.Linear(_CHANNELS, 32), nn.Linear(32, _CHANNELS)
-        self.norm, self.feed_forward = nn.LayerNorm(_CHANNELS), feed_forward
 
     def forward(self, x: Tensor) -> Tensor:
         frames = torch.relu(self.conv(x)).reshape(1, _FRAMES, _CHANNELS, 8, 6)
         x = frames.permute(0, 1, 3, 4, 2)
         if self.vectors is None:
             x = x + self.time(x)
-            if self.feed_forward:
-                x = x + self.back(nn.functional.gelu(self.forth(self.norm(x))))
             return x + self.height(x)
         g = self.vectors + x.mean((1, 2, 3))[:, None]
         y, update = self.time(x, g)
@@ -65,13 +62,13 @@ def samples(count: int = 4) -> list[np.ndarray]:
 
 
 @cache
-def real_model(vectors: int) -> ModelProto:
-    return to_onnx(Network(vectors).eval(), _SHAPE)
+def real_model(vectors: int, separate: bool = False) -> ModelProto:
+    return to_onnx(Network(vectors, separate).eval(), _SHAPE)
 
 
 @cache
-def int8_model(vectors: int) -> ModelProto:
-    return quantised(real_model(vectors), samples()).int8
+def int8_model(vectors: int, separate: bool = False) -> ModelProto:
+    return quantised(real_model(vectors, separate), samples()).int8
 
 
 def attention_ops(built: Built) -> list[CuboidAttention]:
@@ -79,9 +76,10 @@ def attention_ops(built: Built) -> list[CuboidAttention]:
     return [node.op for node in nodes if isinstance(node.op, CuboidAttention)]
 
 
-@pytest.mark.parametrize("vectors", [0, 3])
-def test_both_layers_run_on_the_engine_as_the_reference_says(vectors: int) -> None:
-    built = build(int8_model(vectors), load_spec("ne-256"))
+@pytest.mark.parametrize(("vectors", "separate"), [(0, False), (3, False), (3, True)])
+def test_both_layers_run_on_the_engine_as_the_reference_says(vectors: int, separate: bool) -> None:
+    built = build(int8_model(vectors, separate), load_spec("ne-256"))
+    assert all(op.separate == separate for op in attention_ops(built))
     assert [op.cuboid for op in attention_ops(built)] == [(4, 1, 1), (1, 8, 1)]
     assert all(op.global_vectors == vectors for op in attention_ops(built))
     split = SplitModel(built.imported.host, GraphIndex(built.imported.model).types)
@@ -90,7 +88,7 @@ def test_both_layers_run_on_the_engine_as_the_reference_says(vectors: int) -> No
     expected, found = (split(engine, feeds) for engine in engines)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value)
-    exact = run_samples(session(real_model(vectors)), feeds)["output"]
+    exact = run_samples(session(real_model(vectors, separate)), feeds)["output"]
     assert np.square(found["output"] - exact).mean() < 0.005 * np.square(exact).mean()
 
 

@@ -34,6 +34,12 @@ class TestCuboidKernel(KernelConformance):
         Subgraph((CuboidAttention((4, 8, 16), 32, 2, (1, 1, 16)),), Memory.DRAM, Memory.TOKENS),
         Subgraph((SHIFTED,), Memory.DRAM, Memory.DRAM),
         Subgraph((replace(SHIFTED, global_vectors=4, global_own=True, leaf=2),), Memory.DRAM, Memory.DRAM, Memory.DRAM),
+        Subgraph(
+            (replace(SHIFTED, global_vectors=4, global_own=True, leaf=2, separate=True),),
+            Memory.DRAM,
+            Memory.DRAM,
+            Memory.DRAM,
+        ),
         Subgraph((replace(SHIFTED, strategy=("d", "l", "d"), projected=False),), Memory.HOST, Memory.DRAM),
         Subgraph((replace(SHIFTED, padding="nearest"),), Memory.TOKENS, Memory.DRAM),
     )
@@ -88,7 +94,7 @@ def drawn_global_layer(rng: np.random.Generator) -> CuboidParameters:
     return random_layer(
         size, int(rng.integers(99)), cuboid_size=cuboid, shift_size=shift, use_global_vector=True,
         padding_type=str(rng.choice(["zeros", "ignore", "nearest"])), use_global_self_attn=bool(rng.integers(2)),
-        official_global_mask=False, **flags,
+        separate_global_qkv=bool(rng.integers(2)), official_global_mask=False, **flags,
     )  # fmt: skip
 
 
@@ -109,10 +115,11 @@ def test_the_engine_computes_the_integer_definition_of_global_vectors(seed: int,
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_integer_global_vectors_are_near_the_layer() -> None:
+@pytest.mark.parametrize("separate", [False, True])
+def test_integer_global_vectors_are_near_the_layer(separate: bool) -> None:
     p = random_layer(
         (4, 6, 4), 0, 32, 4, cuboid_size=(2, 3, 2), padding_type="zeros", use_global_vector=True,
-        use_global_self_attn=True,
+        use_global_self_attn=True, separate_global_qkv=separate,
     )  # fmt: skip
     inputs = samples((4, 6, 4), 32, 5)
     vectors = [np.random.default_rng(n).standard_normal((8, 32)) for n in range(2)]
@@ -136,10 +143,12 @@ def test_leaves_are_chosen_to_fit() -> None:
         with_best_leaf(op, load_spec("ne-64"))
 
 
-def test_separate_projections_of_global_vectors_are_refused() -> None:
-    p = random_layer((2, 2, 2), 0, cuboid_size=(2, 1, 1), use_global_vector=True, separate_global_qkv=True)
-    with pytest.raises(UnsupportedError, match="separate projections"):
-        quantise(p, samples((2, 2, 2), 8, 0), [np.ones((2, 8)) + np.eye(2, 8)] * 2)
+def test_global_vectors_of_another_width_are_refused() -> None:
+    p = random_layer(
+        (2, 2, 2), 0, cuboid_size=(2, 1, 1), use_global_vector=True, separate_global_qkv=True, global_dim_ratio=2
+    )
+    with pytest.raises(UnsupportedError, match="16 channels beside tokens of 8"):
+        quantise(p, samples((2, 2, 2), 8, 0), [np.ones((2, 16)) + np.eye(2, 16)] * 2)
 
 
 @pytest.mark.parametrize("tile", [1, 2, 4])
