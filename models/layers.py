@@ -6,6 +6,7 @@ execution order, and the last one is the output.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
@@ -118,6 +119,15 @@ class LayerSpec:
     def macs(self) -> int:
         """Multiply-accumulates for one input."""
         return self.weights * prod(self.output_shape[1:])
+
+
+def reaches_output(layers: Sequence[LayerSpec]) -> bool:
+    """False for a network whose output sees nothing of its input but zeros."""
+    reached = {INPUT}
+    for layer in layers:
+        if layer.kind is not LayerKind.ZERO and reached.intersection(layer.inputs):
+            reached.add(layer.name)
+    return layers[-1].name in reached
 
 
 def window_output(shape: MapShape, kernel: int, stride: int, padding: int) -> tuple[int, int]:

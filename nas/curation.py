@@ -9,18 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, pstdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..common.errors import ConfigError
+from ..common.errors import ConfigError, UnsupportedError
 from ..common.units import cycles_to_us
 from ..models.architecture import Knob, KnobValue
 from ..targets.cost import conv_work
 from ..targets.spec import EngineSpec
+from .bridge import to_graph
 from .space import Space
+
+if TYPE_CHECKING:
+    from ..models.family import Family
 
 Latency = Callable[[int], float]
 NOTICEABLE = 0.5  # a step ahead at least half as steep as its surroundings makes a count the edge of its step
 _PROBE_ROWS = _PROBE_COLS = 16
+_CHANNELS, _CLASSES = 3, 10  # of networks that only show what the engine has operators for
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ def curate(
     """`space` with every knob of kind "channels" cut down to the right edges of the latency staircase.
 
     `latency` maps a channel count to microseconds; without one the closed form of `channel_latency` is evaluated.
-    A knob of kind "multiplier" keeps 1 only, since any other factor would move the channels off their edges.
+    A knob of kind "multiplier" keeps 1 only, since any other factor would move the channels off their edges, and one of
+    kind "block" what the engine has operators for.
     Knobs in `leave`, which the user narrowed by hand, stay as they are.
     """
     measure = latency or channel_latency(spec)
@@ -97,8 +103,33 @@ def curate(
             reports.append(_with_utilisation(report, spec))
         elif knob.kind == "multiplier" and 1 in knob.values:
             reports.append(_without_scaling(knob))
+        elif knob.kind == "block" and (refused := unsupported_values(space.family, knob)):
+            kept = tuple(value for value in knob.values if value not in refused)
+            reports.append(KnobCuration(knob.name, kept, tuple(Dropped(v, why) for v, why in refused.items())))
     curated = space.restrict({report.knob: report.kept for report in reports}, where=f"curation for {spec.name}")
     return curated, CurationReport(spec.name, space.cardinality(), curated.cardinality(), tuple(reports))
+
+
+def runnable(space: Space) -> Space:
+    """`space` without the values that no operator of an engine computes."""
+    kept: dict[str, list[KnobValue]] = {}
+    for knob in space.knobs:
+        refused = unsupported_values(space.family, knob) if knob.kind == "block" else {}
+        if refused:
+            kept[knob.name] = [value for value in knob.values if value not in refused]
+    return space.restrict(kept, where="the engine's operators")
+
+
+def unsupported_values(family: Family, knob: Knob) -> dict[KnobValue, str]:
+    """The values with which the family's middle architecture cannot run on an engine, and why."""
+    refused: dict[KnobValue, str] = {}
+    for value in knob.values:
+        architecture = family.canonicalise(family.middle().with_values(**{knob.name: value}))
+        try:
+            to_graph(family.layers(architecture, input_channels=_CHANNELS, classes=_CLASSES))
+        except UnsupportedError as error:
+            refused[value] = error.what
+    return refused
 
 
 def curate_values(knob: str, values: Sequence[int], latency: Latency) -> KnobCuration:

@@ -17,6 +17,7 @@ from ..models.family import Family
 from ..models.tasks import Task
 from ..targets.spec import EngineSpec
 from .bridge import to_graph
+from .curation import runnable
 from .space import Space
 
 FIT_NETWORKS = 150
@@ -45,8 +46,9 @@ def cached_estimator_path(spec: EngineSpec, family: Family, task: Task, precisio
 
 
 def sample_graphs(family: Family, task: Task, count: int, seed: int, precisions: Precisions = INT8_ONLY) -> list[Graph]:
-    """The operator graphs of `count` random architectures: one of `precisions` for a whole graph, or mixed ones."""
-    space = Space.of(family)
+    """The operator graphs of `count` random architectures that an engine can run: one of `precisions` for a
+    whole graph, or mixed ones."""
+    space = runnable(Space.of(family))
     drawn = (space.sample(seed * count + number) for number in range(count))
     graphs = [
         to_graph(family.layers(architecture, input_channels=task.channels, classes=task.classes))

@@ -5,7 +5,8 @@ with weights replaced by their absolute values, R = sum of the outputs for an in
 |weight| × dR/d|weight|. Raw values pass 1e60 on ordinary networks, so the result here is its logarithm.
 Normalisation, biases and clamps are left out, which makes the network a positive linear map. Each
 convolution's output is then divided by its maximum and the logarithm of the divisor is carried beside the tensor;
-where paths meet they are brought to one scale. That is exact, for residual networks too.
+where paths meet they are brought to one scale. That is exact, for residual networks too. Sigmoids are left out like
+clamps; where a gate scales a map, flows multiply and so do their scales.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from .proxies import Subject
 from .response import CLAMPS
 
 _LINEAR = (torch.conv2d, F.linear)
+_SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, F.sigmoid)
+_NOTHING = -1e300  # the scale of a map of zeros, which must not decide the scale of a sum
+_PRODUCTS = ("mul", "mul_", "__mul__", "__rmul__", "__imul__")
 _ADDITIONS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 _TRANSPARENT = (  # homogeneous in their one feature map
     "mean", "sum", "flatten", "reshape", "view", "squeeze", "permute", "contiguous", "dropout", "pad",
@@ -53,8 +57,10 @@ class _Flow(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in _LINEAR:
             return self._linear(func, args, kwargs)
-        if func is F.batch_norm or func in CLAMPS:
+        if func is F.batch_norm or func in CLAMPS or func in _SIGMOIDS:
             return args[0]
+        if func.__name__ in _PRODUCTS:
+            return self._product(func(*args, **kwargs), maps)
         if func.__name__ in _ADDITIONS and len(maps) == 2:
             return self._add(*maps)
         result = func(*args, **kwargs)
@@ -74,6 +80,11 @@ class _Flow(TorchFunctionMode):
         if not peak > 0:
             return self.enter(result, self.scale(args[0]))
         return self.enter(result / peak, self.scale(args[0]) + math.log(peak))
+
+    def _product(self, result: Tensor, maps: list[Tensor]) -> Tensor:
+        """Of two maps, or of a map and a number."""
+        empty = not bool(result.detach().any())
+        return self.enter(result, _NOTHING if empty else sum(self.scale(factor) for factor in maps))
 
     def _add(self, left: Tensor, right: Tensor) -> Tensor:
         common = max(self.scale(left), self.scale(right))

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..common.errors import ConfigError
+from ..common.errors import ConfigError, UnsupportedError
 from ..export.graph import Graph
 from ..models.architecture import Architecture
 from ..models.family import Family
-from ..models.layers import LayerSpec
+from ..models.layers import LayerSpec, reaches_output
 from ..models.registry import families, find_task
 from ..models.tasks import Split, Task
 from ..targets.spec import EngineSpec
@@ -62,7 +62,12 @@ class ModelWorkbench:
         return family.build(architecture, input_channels=self.task.channels, classes=self.task.classes, seed=seed)
 
     def estimate(self, architecture: Architecture) -> Estimate:
-        return self.estimator.estimate(to_graph(self.layers(architecture)))
+        layers = self.layers(architecture)
+        if not reaches_output(layers):
+            raise UnsupportedError(
+                "the network's output sees nothing of its input", hint="too many operations are none"
+            )
+        return self.estimator.estimate(to_graph(layers))
 
     def score(self, architecture: Architecture, seed: int) -> dict[str, float]:
         layers = self.layers(architecture)

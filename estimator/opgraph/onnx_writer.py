@@ -22,7 +22,7 @@ _IR_VERSION = 10
 _SAME_NAME = {
     Kind.RELU: "Relu", Kind.SIGMOID: "Sigmoid", Kind.TANH: "Tanh", Kind.HARD_SWISH: "HardSwish",
     Kind.HARD_SIGMOID: "HardSigmoid", Kind.LEAKY_RELU: "LeakyRelu", Kind.SOFTMAX: "Softmax",
-    Kind.GLOBAL_POOL: "GlobalAveragePool", Kind.COPY: "Identity",
+    Kind.COPY: "Identity",
     Kind.ADD: "Add", Kind.MUL: "Mul", Kind.SUB: "Sub", Kind.DIV: "Div",
 }  # fmt: skip
 _DTYPE = "float32"
@@ -179,6 +179,12 @@ def _elementwise(writer: _Writer, node: OperatorNode) -> None:
     writer.emit(_SAME_NAME[Kind(node.operator.kind)], inputs, node.name)
 
 
+def _global_pool(writer: _Writer, node: OperatorNode) -> None:
+    """As torch's exporter writes it: runtimes may have another layout for GlobalAveragePool."""
+    axes = writer.constant(f"{node.name}.axes", np.arange(2, len(node.operator.output), dtype=np.int64))
+    writer.emit("ReduceMean", (*node.inputs, axes), node.name, keepdims=1)
+
+
 def _matmul(writer: _Writer, node: OperatorNode) -> None:
     writer.emit("MatMul", (*node.inputs, *writer.random(node)), node.name)
 
@@ -190,7 +196,7 @@ _RULES: Mapping[str, _Rule] = {
     **dict.fromkeys((Kind.BATCH_NORM, Kind.LAYER_NORM), _normalisation),
     **dict.fromkeys(_SAME_NAME, _elementwise),
     Kind.LINEAR: _linear, Kind.MATMUL: _matmul, Kind.CLIP: _clip, Kind.ZERO: _zero, Kind.CONSTANT: _constant,
-    Kind.CONCAT: _concat, Kind.RESHAPE: _reshape,
+    Kind.CONCAT: _concat, Kind.RESHAPE: _reshape, Kind.GLOBAL_POOL: _global_pool,
 }  # fmt: skip
 WRITABLE = frozenset(_RULES)
 """Kinds that `to_model` writes."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from lanefit.common.errors import ModelError
-from lanefit.models.layers import LayerBuilder, LayerKind, LayerSpec
+from lanefit.models.layers import LayerBuilder, LayerKind, LayerSpec, reaches_output
 
 
 def test_the_builder_keeps_track_of_shapes_and_names() -> None:
@@ -52,3 +52,35 @@ def test_a_layer_that_contradicts_itself_is_refused(layer: Callable[[], LayerSpe
     with pytest.raises(ModelError, match=what) as caught:
         layer()
     assert caught.value.where == "layer 'a'"
+
+
+def test_an_output_is_reached_past_zeros_but_not_through_them() -> None:
+    net = LayerBuilder((4, 6, 6))
+    net.zero("nothing")
+    net.add("sum", "input")
+    assert reaches_output(net.layers())
+    lost = LayerBuilder((4, 6, 6))
+    lost.zero("nothing")
+    lost.conv("blind", 4)
+    assert not reaches_output(lost.layers())
+
+
+def test_a_gate_reads_one_value_for_each_channel() -> None:
+    net = LayerBuilder((8, 6, 6))
+    net.squeeze_excite("gate", 2)
+    scale = net.layers()[-1]
+    assert scale.input_shapes == ((8, 6, 6), (8, 1, 1))
+    assert [layer.parameters for layer in net.layers()] == [0, 8 * 2 + 2, 2 * 8 + 8, 0]
+
+
+def test_a_sum_of_many_is_a_chain_of_sums_and_a_sum_of_one_is_nothing() -> None:
+    net = LayerBuilder((4, 6, 6))
+    for name in "abc":
+        net.rewind("input")
+        net.conv(name, 4)
+    net.sum("total", ("a", "b", "c"))
+    assert [(layer.name, layer.inputs) for layer in net.layers()[3:]] == [
+        ("total_1", ("a", "b")), ("total", ("total_1", "c")),
+    ]  # fmt: skip
+    net.sum("alone", ("b",))
+    assert (net.last, len(net.layers())) == ("b", 5)

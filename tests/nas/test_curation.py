@@ -10,7 +10,7 @@ from nas_fakes import TOY
 
 from lanefit.common.errors import ConfigError
 from lanefit.models.registry import families
-from lanefit.nas.curation import channel_latency, channel_utilisation, curate, curate_values, roughness
+from lanefit.nas.curation import channel_latency, channel_utilisation, curate, curate_values, roughness, runnable
 from lanefit.nas.space import Space
 from lanefit.targets.spec import load_spec
 
@@ -110,3 +110,16 @@ def test_utilisation_is_a_share_and_full_at_whole_blocks() -> None:
     assert channel_utilisation(COARSE, 65) < 0.85
     assert channel_utilisation(COARSE, 65) < channel_utilisation(NE_256, 65) < 1
     assert roughness([1, 2], [1.0, 5.0]) == 0.0
+
+
+def test_block_values_that_no_engine_operator_computes_are_dropped_with_the_reason() -> None:
+    space, report = curate(Space.of(families.get("nas-bench-201")), NE_256)
+    assert all("avg_pool_3x3" not in knob.values and len(knob.values) == 4 for knob in space.knobs)
+    assert "whole windows only" in report.knobs[0].dropped[0].reason
+    assert runnable(Space.of(families.get("nas-bench-201"))).knobs == space.knobs
+
+
+@pytest.mark.parametrize("name", ["ibn-classifier", "mnasnet"])
+def test_families_that_the_engine_runs_as_a_whole_lose_nothing(name: str) -> None:
+    space = Space.of(families.get(name))
+    assert runnable(space).knobs == space.knobs

@@ -84,9 +84,32 @@ def test_synflow_of_a_thousand_layers_is_finite_and_additive() -> None:
     assert found == pytest.approx(1000 * math.log(3e3) + math.log(3 * 64) + math.log(1000), rel=1e-6)
 
 
+class Gated(nn.Module):
+    """A map scaled by a function of its own means, plus a branch multiplied by zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate, self.dead = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        gate = torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+        return x * gate + self.dead(x) * 0.0
+
+
+def test_synflow_multiplies_the_flows_of_a_gate_and_ignores_what_zero_takes_away() -> None:
+    torch.manual_seed(0)
+    module = Gated()
+    weights = [m.weight.detach().abs()[:, :, 0, 0].double() for m in (module.first, module.gate)]
+    mapped = weights[0].sum(1)
+    total = float((mapped * (weights[1] @ mapped)).sum()) * 16
+    score = SYNFLOW.score(Subject(module, torch.ones(1, 3, 4, 4), macs=1, seed=0))
+    assert score == pytest.approx(math.log(3 * total), rel=1e-5)  # degree 2 in `first`, 1 in `gate`
+
+
 def test_synflow_refuses_an_operator_that_it_has_no_rule_for() -> None:
-    with pytest.raises(UnsupportedError, match="no rule for sigmoid"):
-        SYNFLOW.score(_subject(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())))
+    with pytest.raises(UnsupportedError, match="no rule for tanh"):
+        SYNFLOW.score(_subject(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh())))
 
 
 def test_naswot_prefers_a_network_that_tells_samples_apart() -> None:

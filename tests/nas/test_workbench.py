@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from lanefit.common.errors import ConfigError
+from lanefit.common.errors import ConfigError, UnsupportedError
 from lanefit.export.graph import Graph
+from lanefit.models.architecture import Architecture
+from lanefit.models.layers import reaches_output
 from lanefit.models.registry import families, find_task
 from lanefit.nas.config import SearchConfig
 from lanefit.nas.measure import engine_measure
@@ -59,6 +61,29 @@ def test_costs_and_scores_repeat(bench: ModelWorkbench) -> None:
     assert scores == bench.score(architecture, seed=5) != bench.score(architecture, seed=6)
     assert set(scores) == {"naswot", "synflow", "jacob-cov"}
     assert all(math.isfinite(score) for score in scores.values())
+
+
+def test_a_network_that_sees_nothing_of_its_input_is_refused() -> None:
+    config = SearchConfig().replaced(family="nas-bench-201", task="digits")
+    found, _ = workbench(config, MacsEstimator(), NE_256)
+    silent = Architecture.of("nas-bench-201", {knob.name: "none" for knob in found.space.knobs})
+    with pytest.raises(UnsupportedError, match="sees nothing of its input"):
+        found.estimate(silent)
+    assert found.estimate(silent.with_values(node3_from0="nor_conv_1x1")).macs > 0
+
+
+@pytest.mark.parametrize("family", ["nas-bench-201", "mnasnet"])
+def test_every_family_has_finite_scores_with_the_default_proxies(family: str) -> None:
+    config = SearchConfig().replaced(family=family, task="digits")
+    found, _ = workbench(config, MacsEstimator(), NE_256)
+    architecture = next(a for a in map(found.space.sample, range(50)) if _small_and_gated(found, a))
+    scores = found.score(architecture, seed=5)
+    assert all(math.isfinite(score) for score in scores.values()), scores
+
+
+def _small_and_gated(bench: ModelWorkbench, architecture: Architecture) -> bool:
+    kinds = {str(layer.kind) for layer in bench.layers(architecture)}
+    return bool(kinds & {"mul", "zero"}) and reaches_output(bench.layers(architecture))
 
 
 def test_a_hybrid_search_trains_a_winner_whose_weights_load(bench: ModelWorkbench, tmp_path: Path) -> None:
