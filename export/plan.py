@@ -4,17 +4,17 @@
    output overwrites its input with a lag (`overwrite.py`) or, where that does not help, the largest map that lives
    there moves to DRAM.
 2. Each subgraph gets the fastest tiling that its step has room for.
-3. Weights load ahead and outgoing tiles drain late where that still fits (`overlap.py`), and blocks are placed.
+3. Weights load ahead and outgoing tiles drain late where that is worth its SRAM (`overlap.py`,
+   `priced.py`), and blocks are placed.
 
 All of it follows from shapes and the engine, never from weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, log
-from typing import TypeAlias
+from math import inf
 
 from ..common.errors import UnsupportedError
 from ..common.optimise import Optimise
@@ -38,18 +38,14 @@ from .partition import (
     tilings,
 )
 from .planned import Plan, PlannedStep, buffer_name
+from .priced import Market, Priced
 from .squeeze import smallest
 from .tiling import Chooser
 
-_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.0)  # of the SRAM that steps need: less overlap is easier to place
-_GROWTH = 1.05  # from one amount of SRAM to the next that overlap may fill
-_SRAM_WEIGHT = 0.125  # what SRAM is worth beside time: twice as much has to save 8 % of the cycles
 _NEARLY_FULL = 0.8  # steps that hold so much of the largest sum of maps may be what does not fit
 _NEARLY_AS_FAST = 1.02
 _WORTH_A_LAG = 0.97
 _ROOMS = (1.0, 0.7, 0.4)  # of the free SRAM that workspaces may use, when placement is fragmented
-
-_Priced: TypeAlias = tuple[float, float, int, tuple[Overlap, ...]]  # price, cycles, bytes of SRAM, overlap of each step
 
 
 def plan(
@@ -254,58 +250,26 @@ class _Planner:
     ) -> tuple[float, Plan] | None:
         """The plan with the overlap that is worth its memory, of those that can be placed, and its price."""
         needed = [held + choice.workspace_bytes for held, choice in zip(live, chosen, strict=True)]
-        table = Timetable(subgraphs, chosen, self.spec)
+        market = Market(Timetable(subgraphs, chosen, self.spec), needed, self.capacity, given=self.wide)
         best: Plan | None = None
         least = inf
-        for price, cycles, limit, found in self._overlaps(table, needed):
-            if price >= least:
+        for offer in market.offers():
+            if offer.price >= least:
                 break
-            placed = self._placed(maps, subgraphs, chosen, found, limit)
-            if placed and (price := self._price(cycles, placed.sram_bytes)) < least:
+            placed = self._placed(maps, subgraphs, chosen, offer)
+            if placed and (price := market.price(offer.cycles, placed.sram_bytes)) < least:
                 best, least = placed, price
         return (least, best) if best else None
 
-    def _overlaps(self, table: Timetable, needed: Sequence[int]) -> Iterator[_Priced]:
-        """Overlaps for several amounts of SRAM, the best price first; after these, ever less, easier to place."""
-        most = self.capacity if self.wide else max(needed)
-        if not self.wide:
-            yield from sorted(self._beyond(table, needed), key=lambda priced: priced[:3])
-        yield from sorted((self._within(int(most * s), table, needed) for s in _SHARES), key=lambda priced: priced[:3])
-
-    def _beyond(self, table: Timetable, needed: Sequence[int]) -> Iterator[_Priced]:
-        """From what the steps need without overlap, up to where no saving could be worth it."""
-        limit, fastest = max(needed), self._within(self.capacity, table, needed)[1]
-        least = inf
-        while self._price(fastest, limit) < least:
-            found = self._within(limit, table, needed)
-            least = min(least, found[0])
-            yield found
-            if limit >= self.capacity or found[1] <= fastest:
-                return
-            limit = min(self.capacity, int(limit * _GROWTH) + 1)
-
-    def _within(self, limit: int, table: Timetable, needed: Sequence[int]) -> _Priced:
-        found = table.overlaps([max(0, limit - held) for held in needed])
-        cycles = table.expected_cycles(found)
-        return self._price(cycles, max(limit, *needed)), cycles, limit, found
-
-    def _price(self, cycles: float, sram_bytes: int) -> float:
-        """What a plan costs. Whoever asks for the least SRAM states it as a limit, and has time alone counted."""
-        return log(cycles) + (0.0 if self.wide else _SRAM_WEIGHT * log(sram_bytes))
-
     def _placed(
-        self,
-        maps: _Maps,
-        subgraphs: Sequence[Subgraph],
-        chosen: Sequence[Candidate],
-        found: Sequence[Overlap],
-        limit: int,
+        self, maps: _Maps, subgraphs: Sequence[Subgraph], chosen: Sequence[Candidate], offer: Priced
     ) -> Plan | None:
-        """The plan with this overlap, placed within `limit` bytes if that is found soon, else wherever it fits."""
+        """The plan with this overlap, placed within its limit if that is found soon, else wherever it fits."""
+        found = offer.overlaps
         deep = [with_slots(c, s, self.spec, o.slots) for c, s, o in zip(chosen, subgraphs, found, strict=True)]
         blocks, joined = self._layout(maps)
         every = (*blocks, *_buffer_blocks(deep, found))
-        addresses, peak = allocate(every, joined, goal=limit)
+        addresses, peak = allocate(every, joined, goal=offer.limit_bytes)
         if peak > self.capacity:
             return None
         return Plan(_steps(self.groups, subgraphs, deep, found), maps.where, addresses, peak, every)
