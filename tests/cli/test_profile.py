@@ -95,7 +95,7 @@ def test_a_package_is_profiled_for_its_own_target(cli: Cli, package_file: Path, 
 
 
 def test_optimising_for_sram_takes_less_of_it_and_little_more_time(cli: Cli, architecture_file: Path) -> None:
-    words = ("profile", architecture_file, "-t", "ne-64", "--format", "json")
+    words = ("profile", architecture_file, "-t", "nvdla-small", "--format", "json")
     fast, small = (cli(*words, "--optimise", mode).document["totals"] for mode in ("latency", "sram"))
     assert small["sram_bytes"] < fast["sram_bytes"]
     assert small["cycles"] <= 1.25 * fast["cycles"]
