@@ -85,11 +85,14 @@ def computing(node: Node) -> Op:
     return node.op
 
 
-def partition(graph: Graph, spec: EngineSpec, *, sram_bytes: int | None = None) -> tuple[Group, ...]:
-    """The groups in execution order; together they hold every node once. `sram_bytes` may be less than the engine's."""
+def partition(
+    graph: Graph, spec: EngineSpec, *, sram_bytes: int | None = None, where: dict[str, Memory] | None = None
+) -> tuple[Group, ...]:
+    """The groups in execution order; together they hold every node once. `sram_bytes` may be less than the engine's;
+    `where` the maps lie at first is `first_places` if nothing else is said."""
     capacity = sram_bytes or spec.sram_bytes
     groups = fuse_additions(graph)
-    crowded = _crowded(graph, groups, spec, capacity)
+    crowded = _crowded(graph, groups, spec, capacity, where or first_places(graph, spec))
     return tuple(_fuse_chains(graph, groups, crowded, spec, capacity))
 
 
@@ -124,9 +127,8 @@ def _group(graph: Graph, nodes: tuple[Node, ...], second: str | None) -> Group:
     return Group(nodes, second, plain=touched.isdisjoint(graph.shared))
 
 
-def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec, capacity: int) -> set[int]:
+def _crowded(graph: Graph, groups: list[Group], spec: EngineSpec, capacity: int, where: dict[str, Memory]) -> set[int]:
     """Steps whose maps do not all fit into SRAM when every map of the network stays whole."""
-    where = first_places(graph, spec)
     live = resident_bytes(graph, groups, where)
     found: set[int] = set()
     for step, group in enumerate(groups):

@@ -22,7 +22,7 @@ _TIE = 1.01  # within one per cent the smaller workspace wins
 
 
 @dataclass(frozen=True, slots=True)
-class _Option:
+class Option:
     """A tiling worth choosing: cycles `alone`, and at `least` however early its weights load. `loading` is how long
     its loads take beside the array: None as long as the step itself, 0 when there are none."""
 
@@ -53,18 +53,14 @@ class Chooser:
     def choose(self, subgraph: Subgraph, limit_bytes: float) -> Candidate | None:
         """Of the tilings whose workspace fits into `limit_bytes`, the one with which the step ends first; near ties
         take less memory. None where none fits."""
-        limits = _workspaces(subgraph, self._spec)
-        rank = bisect_right(limits, limit_bytes)
-        return self._settle(self._options(subgraph, limits[rank - 1])) if rank else None
+        found = options(subgraph, self._spec, limit_bytes, shortened=self._shortened)
+        return self._settle(found) if found else None
 
     def accept(self, subgraph: Subgraph, choice: Candidate) -> Candidate:
         """Takes `choice` as it is."""
         return self._settle((_option(subgraph, self._spec, choice),))
 
-    def _options(self, subgraph: Subgraph, limit_bytes: int) -> tuple[_Option, ...]:
-        return _options(subgraph, self._spec, limit_bytes, shortened=self._shortened)
-
-    def _settle(self, options: Sequence[_Option]) -> Candidate:
+    def _settle(self, options: Sequence[Option]) -> Candidate:
         lead = max(0.0, self._free - max(self._loaded, self._began))
         timed = [(self._judged(option, lead), option) for option in options]
         best = min(cycles for cycles, _ in timed)
@@ -76,9 +72,16 @@ class Chooser:
             self._loaded = max(self._loaded, self._began - lead + loading)
         return option.choice
 
-    def _judged(self, option: _Option, lead: float) -> float:
+    def _judged(self, option: Option, lead: float) -> float:
         plain = option.cycles(lead)
         return (plain + option.choice.estimate.compute) / 2 if self._shortened else plain
+
+
+def options(subgraph: Subgraph, spec: EngineSpec, limit_bytes: float, *, shortened: bool = False) -> tuple[Option, ...]:
+    """The best few tilings whose workspace fits into `limit_bytes`; none where none does."""
+    limits = _workspaces(subgraph, spec)
+    rank = bisect_right(limits, limit_bytes)
+    return _options(subgraph, spec, limits[rank - 1], shortened=shortened) if rank else ()
 
 
 @lru_cache(maxsize=50_000)
@@ -88,7 +91,7 @@ def _workspaces(subgraph: Subgraph, spec: EngineSpec) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=100_000)
-def _options(subgraph: Subgraph, spec: EngineSpec, limit_bytes: int, *, shortened: bool) -> tuple[_Option, ...]:
+def _options(subgraph: Subgraph, spec: EngineSpec, limit_bytes: int, *, shortened: bool) -> tuple[Option, ...]:
     """The best few of the tilings (ranked by closed form) that fit into `limit_bytes`."""
     fitting = [choice for choice in candidates(subgraph, spec) if choice.workspace_bytes <= limit_bytes]
     return tuple(_option(subgraph, spec, choice) for choice in _shortlist(fitting, shortened=shortened))
@@ -102,7 +105,7 @@ def _shortlist(fitting: Sequence[Candidate], *, shortened: bool) -> list[Candida
     return [choice for choice in found if max(choice.estimate.compute, choice.estimate.dma) <= limit]
 
 
-def _option(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) -> _Option:
+def _option(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) -> Option:
     alone, roles = isolated_cycles(subgraph, spec, choice), {buffer.role for buffer in choice.buffers}
     resident = is_resident_conv(subgraph, choice.tiling)
     if resident:
@@ -110,9 +113,9 @@ def _option(subgraph: Subgraph, spec: EngineSpec, choice: Candidate) -> _Option:
     else:
         least = choice.estimate.compute if Role.WEIGHTS in roles else alone
     if roles.isdisjoint((Role.WEIGHTS, Role.INCOMING)):
-        return _Option(choice, alone, least, 0.0)
+        return Option(choice, alone, least, 0.0)
     held = resident and Role.INCOMING not in roles
-    return _Option(choice, alone, least, resident_conv(subgraph, choice.tiling, spec).loaded if held else None)
+    return Option(choice, alone, least, resident_conv(subgraph, choice.tiling, spec).loaded if held else None)
 
 
 @lru_cache(maxsize=200_000)

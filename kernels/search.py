@@ -51,7 +51,7 @@ class Candidate:
         return hash(self.tiling)  # estimate and buffers follow from it; caches hash candidates often
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=20_000)  # each is some ten kilobytes
 def candidates(subgraph: Subgraph, spec: EngineSpec) -> tuple[Candidate, ...]:
     """Every legal tiling that some SRAM of this engine could hold, cheapest first; ties favour less memory.
 

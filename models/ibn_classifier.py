@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from ..common.errors import InputError
 from .architecture import Architecture, Knob, KnobValue
 from .family import Family, missing_knob, unknown_knob
-from .layers import LayerBuilder, LayerSpec, MapShape
+from .layers import LayerBlock, LayerBuilder, LayerSpec, MapShape
 from .rules import Number, OneOf, Rule, Whole, enforce
 
 FAMILY_NAME = "ibn-classifier"
@@ -96,22 +97,24 @@ class IbnClassifier(Family):
         return channels, size, size
 
     def layers(self, architecture: Architecture, *, input_channels: int, classes: int) -> tuple[LayerSpec, ...]:
+        blocks = self.blocks(architecture, input_channels=input_channels, classes=classes)
+        return tuple(layer for block in blocks for layer in block.layers)
+
+    def blocks(self, architecture: Architecture, *, input_channels: int, classes: int) -> tuple[LayerBlock, ...]:
+        """The stem, each block of each stage, and the head with the classifier."""
         self.check(architecture)
         if min(input_channels, classes) < 1:
             raise InputError(f"a network needs inputs and classes, got {input_channels} channels and {classes} classes")
         values = architecture.values
         activation, multiplier = str(values["activation"]), float(values["depth_multiplier"])
-        net = LayerBuilder(self.input_shape(architecture, input_channels))
-        stem = scaled_channels(_whole(values, "stem_channels"), multiplier)
-        kernel, stride = _whole(values, "stem_kernel"), _whole(values, "stem_stride")
-        net.conv("stem", stem, kernel=kernel, stride=stride, activation=activation)
-        for stage in range(1, _whole(values, "stages") + 1):
-            _add_stage(net, values, stage)
-        head = _whole(values, "head_channels")
-        if head:
-            net.conv("head", scaled_channels(head, multiplier), activation=activation)
-        net.classifier(classes)
-        return net.layers()
+        width = scaled_channels(int(values["stem_channels"]), multiplier)
+        window = int(values["stem_kernel"]), int(values["stem_stride"])
+        found = [_stem(self.input_shape(architecture, input_channels), width, window, activation)]
+        for stage in range(1, int(values["stages"]) + 1):
+            _add_stage(found, values, stage)
+        head = int(values["head_channels"])
+        width = scaled_channels(head, multiplier) if head else 0
+        return (*found, _head(found[-1].last, found[-1].shape, width, activation, classes))
 
 
 def scaled_channels(channels: int, multiplier: float) -> int:
@@ -129,26 +132,54 @@ def round_channels(channels: float, divisor: int) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
-def _add_stage(net: LayerBuilder, values: Mapping[str, KnobValue], stage: int) -> None:
-    channels = scaled_channels(_whole(values, f"stage{stage}_channels"), float(values["depth_multiplier"]))
-    kernel, activation = _whole(values, f"stage{stage}_kernel"), str(values["activation"])
+def _add_stage(found: list[LayerBlock], values: Mapping[str, KnobValue], stage: int) -> None:
+    channels = scaled_channels(int(values[f"stage{stage}_channels"]), float(values["depth_multiplier"]))
+    kernel, activation = int(values[f"stage{stage}_kernel"]), str(values["activation"])
     expansion = float(values.get(f"stage{stage}_expansion", 1))  # inactive when every block is a plain convolution
-    for index, block in enumerate(_blocks(values, stage), start=1):
-        name, before, shape = f"stage{stage}_block{index}", net.last, net.shape
-        stride = _whole(values, f"stage{stage}_stride") if index == 1 else 1
-        hidden = max(1, round(net.shape[0] * expansion))
-        if block == "ibn":
-            if expansion != 1:
-                net.conv(f"{name}_expand", hidden, activation=activation)
-            net.depthwise(f"{name}_depthwise", kernel=kernel, stride=stride, activation=activation)
-            net.conv(f"{name}_project", channels)
-        elif block == "fused":
-            net.conv(f"{name}_fused", hidden, kernel=kernel, stride=stride, activation=activation)
-            net.conv(f"{name}_project", channels)
-        else:
-            net.conv(f"{name}_conv", channels, kernel=kernel, stride=stride, activation=activation)
-        if net.shape == shape and stride == 1:
-            net.add(f"{name}_add", before)
+    for index, kind in enumerate(_blocks(values, stage), start=1):
+        before, name = found[-1], f"stage{stage}_block{index}"
+        stride = int(values[f"stage{stage}_stride"]) if index == 1 else 1
+        expanded = expansion if kind != "conv" else 1
+        found.append(_block(name, kind, before.last, before.shape, expanded, channels, kernel, stride, activation))
+
+
+@lru_cache(maxsize=1024)
+def _stem(shape: MapShape, channels: int, window: tuple[int, int], activation: str) -> LayerBlock:
+    net = LayerBuilder(shape)
+    net.conv("stem", channels, kernel=window[0], stride=window[1], activation=activation)
+    return net.block()
+
+
+@lru_cache(maxsize=65536)
+def _block(
+    name: str, kind: str, before: str, shape: MapShape, expansion: float, channels: int, kernel: int, stride: int,
+    activation: str,
+) -> LayerBlock:  # fmt: skip
+    """One block of a stage on the result `before` of `shape`."""
+    net, hidden = LayerBuilder(shape, (before,)), max(1, round(shape[0] * expansion))
+    if kind == "ibn":
+        if expansion != 1:
+            net.conv(f"{name}_expand", hidden, activation=activation)
+        net.depthwise(f"{name}_depthwise", kernel=kernel, stride=stride, activation=activation)
+        net.conv(f"{name}_project", channels)
+    elif kind == "fused":
+        net.conv(f"{name}_fused", hidden, kernel=kernel, stride=stride, activation=activation)
+        net.conv(f"{name}_project", channels)
+    else:
+        net.conv(f"{name}_conv", channels, kernel=kernel, stride=stride, activation=activation)
+    if net.shape == shape and stride == 1:
+        net.add(f"{name}_add", before)
+    return net.block()
+
+
+@lru_cache(maxsize=16384)
+def _head(before: str, shape: MapShape, channels: int, activation: str, classes: int) -> LayerBlock:
+    """1×1 convolution to `channels` (0: none), pooling, linear layer."""
+    net = LayerBuilder(shape, (before,))
+    if channels:
+        net.conv("head", channels, activation=activation)
+    net.classifier(classes)
+    return net.block()
 
 
 def _global_knobs() -> tuple[Knob, ...]:
@@ -182,6 +213,7 @@ def _stage_knobs(stage: int) -> tuple[Knob, ...]:
     )
 
 
+@lru_cache(maxsize=1024)
 def _parse(name: str) -> tuple[int, str, int]:
     """Stage, kind and block number (0 for a knob of the whole stage) of a stage knob."""
     match = _STAGE_KNOB.fullmatch(name)
