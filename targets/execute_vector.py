@@ -104,9 +104,10 @@ def _sum(window: Window, f: Mapping[str, int], out: Extent) -> NDArray[Any]:
     result = np.empty((window.runs, out.rows, out.cols, out.channels), stage.storage)
     for block in blocks(window.runs, window.rows * window.cols * window.channels):
         x = window.padded(block, 0, sums, f["in_zp"])
-        total = _reduce(x, np.add, f, out)
-        if kind is DType.BF16:
-            total = total * np.float32(bits_float(f["multiplier"]))
+        with np.errstate(over="ignore", invalid="ignore"):  # of floats
+            total = _reduce(x, np.add, f, out)
+            if kind is DType.BF16:
+                total = total * np.float32(bits_float(f["multiplier"]))
         result[block] = stage.apply(total, bound)
     return result
 

@@ -14,6 +14,7 @@ from lanefit.targets.elements import float_bits, rounded_to_bf16
 from lanefit.targets.isa import Opcode, PoolMode, ResizeMode
 from lanefit.targets.table_float import BINADES, TABLE_SIDE, FloatTable, table_inputs
 
+HALF_BITS = float_bits(0.5)
 INT16 = {"act_min": -32768, "act_max": 32767}
 HALF = {"multiplier": 2**14, "shift": 15}
 UPWARDS = {"scale_h_n": 4, "scale_h_d": 2, "offset_h": -1, "scale_w_n": 2, "scale_w_d": 1, "offset_w": 0}
@@ -118,3 +119,12 @@ def kept(mode: PoolMode, factor: np.float32) -> int:
 def near(position: int, numerator: int, denominator: int, offset: int, size: int) -> tuple[int, int, int]:
     low, part = divmod(position * denominator + offset, numerator)
     return min(max(low, 0), size - 1), min(max(low + 1, 0), size - 1), part
+
+
+def test_averages_of_infinities_are_values_and_no_warnings() -> None:
+    x = draw_bf16(1)
+    x[0, 0], x[1, 0] = math.inf, -math.inf
+    fields = {"kernel_h": 2, "kernel_w": 1, "stride_h": 1, "stride_w": 1, "mode": PoolMode.SUM, "multiplier": HALF_BITS}
+    y = run_onto(Opcode.POOL, x, (1, 3, 8), "bf16", {**fields, **FREE})
+    assert np.isnan(y[0, 0]).all()
+    assert np.isfinite(y[0, 1:]).all()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
+import torch
 
 from lanefit.common.errors import UnsupportedError
 from lanefit.common.files import canonical_json
 from lanefit.export.compiler import compile_graph
+from lanefit.export.cuboid_graph import cuboid_graph
 from lanefit.export.package import (
     INT8_MODEL,
     PLACEMENT,
@@ -21,8 +24,12 @@ from lanefit.export.package import (
     package_bytes,
     program_name,
 )
+from lanefit.export.precision import Precision, with_precision
 from lanefit.export.random_graphs import random_graph, random_spec
+from lanefit.kernels.cuboid_definition import CuboidSelfAttention, parameters_of
+from lanefit.kernels.element_types import PRECISIONS
 from lanefit.targets.encoding import encode
+from lanefit.targets.isa import TYPE_FIELDS, DType, Instruction
 from lanefit.targets.program import Program
 from lanefit.targets.spec import load_spec, preset_names
 from lanefit.targets.timing import simulate
@@ -52,9 +59,11 @@ class Corpus:
 @cache
 def corpus() -> Corpus:
     """The same in every process."""
-    compiled = tuple(_smallest(list(_compiled())))
+    compiled = (*_smallest(list(_compiled())), *_attention())
     lone = lone_programs()
-    packages = tuple(_package(list(compiled[start : start + 2])) for start in (0, 2, 3))
+    wide = [program for program in compiled if any("BF16" in feature for feature in _features(program))]
+    starts = (*(compiled[start : start + 2] for start in (0, 2, 3)), wide[:2], compiled[-2:])
+    packages = tuple(_package(list(programs)) for programs in starts)
     drafts = tuple(Draft(encode(program)) for program in (*compiled * 2, *lone))
     return Corpus(compiled, lone, packages, drafts, tuple(map(members, packages)))
 
@@ -64,12 +73,24 @@ def _compiled() -> Iterator[Program]:
     for seed in range(_GRAPHS):
         rng = np.random.default_rng([seed, 88])
         graph = random_graph(rng, max_ops=1 + seed % 3, functions=0.4)
+        if seed % 2:  # ports stay int8
+            graph = with_precision(graph, Precision(str(rng.choice(list(PRECISIONS)))))
         try:
             program = compile_graph(graph, random_spec(rng, presets, graph)).program
-        except UnsupportedError:  # this engine is too small for the graph
+        except UnsupportedError:  # this engine is too small for the graph, or no RESCALE reaches its scales
             continue
         if validate(program) <= _SMALL and _work(program) <= BUDGET.work // 2:
             yield program
+
+
+def _attention() -> Iterator[Program]:
+    """Cuboid attention, whose ports are tokens: in int8 and bf16, without and with global vectors."""
+    size, channels = (1, 2, 4), 4
+    for precision, vectors in product(("int8", "bf16"), (0, 1)):
+        torch.manual_seed(vectors)
+        layer = CuboidSelfAttention(channels, 1, (1, 2, 2), use_global_vector=bool(vectors))
+        graph = cuboid_graph(parameters_of(layer, size), global_vectors=vectors)
+        yield compile_graph(with_precision(graph, Precision(precision)), load_spec("ne-64")).program
 
 
 def _work(program: Program) -> int:
@@ -89,8 +110,14 @@ def _smallest(programs: list[Program]) -> list[Program]:
 
 
 def _features(program: Program) -> set[str]:
-    opcodes = {instruction.opcode.name for queue in program.queues.values() for instruction in queue}
+    opcodes = {_shown(instruction) for queue in program.queues.values() for instruction in queue}
     return opcodes | {f"{port.memory} port" for port in (*program.inputs, *program.outputs)}
+
+
+def _shown(instruction: Instruction) -> str:
+    """The opcode, and the type of its first operand where it has one."""
+    types = [DType(instruction.fields[position]).name for position in TYPE_FIELDS[instruction.opcode][:1]]
+    return " ".join((instruction.opcode.name, *types))
 
 
 def _package(programs: list[Program]) -> bytes:
