@@ -16,8 +16,8 @@ from .cuboid_graph import attention_op
 from .cuboid_pattern import CuboidMatch, find_cuboid_attention, seen_inside
 from .graph import Node, Quantisation, Tensor
 from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex
+from .site_maps import Piece
 from .sites import stored_quantisation
-from .translate import Piece
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from .normalise import normalise
 from .onnx_model import GraphIndex
 from .placement import Placement, attention_refusal, border, cuboid_attention, refusal, rule_name, tiling, view
 from .regions import Region, form_regions
+from .site_maps import Piece
 from .sites import BORDER, sites
-from .translate import Piece, translate
+from .translate import translate
 
 
 @dataclass(frozen=True, slots=True)

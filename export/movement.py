@@ -188,14 +188,15 @@ class _Expander:
     def _rearrange(self, node: Node, op: Rearrange) -> None:
         """A view either way, a product that reads its matrix turned, or copies."""
         source, result = node.inputs[0], node.output
-        same, to_host = self._same(source, result) and _unclamped(node), result in self.graph.outputs
+        same = (op.keeps_integers or self._same(source, result)) and _unclamped(node)
+        to_host = result in self.graph.outputs
         place, found = scattered(op, result), gathered(op, source)
         if place is not None and has_channels(place) and same and self._becomes_part(node, place):
             self._move(source, place)
         elif found is None or not same or to_host or not self._seen(found, op):
             self._carry(node, op)
         elif has_channels(found):
-            self._read(node, found)
+            self.views[result] = found.inside(self.views[source]) if source in self.views else found
         elif found.col_step == (0, 0, 1) and all(_is_factor(reader, result) for reader in self.graph.consumers(result)):
             self.turned[result] = found.inside(self.views[source]) if source in self.views else found
         else:

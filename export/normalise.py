@@ -27,9 +27,9 @@ from .onnx_model import (
     unique_names,
     with_static_shapes,
 )
+from .operands import is_link
 from .quantise import is_quantised, topological
 
-VIEWS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 _SPLIT = "InstanceNormalization"
 _NOTHING = frozenset({"Identity", "Dropout"})
 
@@ -43,7 +43,7 @@ def normalise(model: ModelProto, input_shape: tuple[int, ...] | None = None) -> 
     for rewrite in _REWRITES:
         model = _cleaned(rewrite(model))
     check_model(model, where="after normalisation")
-    return with_static_shapes(model)
+    return _typed(model)
 
 
 def quantised_values(real: NDArray[np.float32], scale: NDArray, zero_point: NDArray, axis: int) -> NDArray:
@@ -210,18 +210,20 @@ def _bridge_output(edit: _Edit, node: NodeProto, params: QuantParams) -> None:
 
 
 def _stored_views(model: ModelProto) -> ModelProto:
-    """dequantise → view becomes view → dequantise, until no view follows a dequantise."""
-    while (pushed := _push_view(model)) is not None:
+    """dequantise → view becomes view → dequantise, until no view follows a dequantise; also transpositions, and cuts
+    of what is no feature map."""
+    while (pushed := _push_views(model)) is not None:
         model = pushed
     return model
 
 
-def _push_view(model: ModelProto) -> ModelProto | None:
-    """`model` with its first view of a dequantised tensor moved before the dequantise; None when there is none."""
+def _push_views(model: ModelProto) -> ModelProto | None:
+    """`model` with its views of dequantised tensors moved before the dequantise; None when there is none."""
     edit = _Edit(model)
+    pushed = False
     for node in edit.index.nodes:
         source = edit.index.producer.get(node.input[0]) if node.input else None
-        if node.op_type not in VIEWS or source is None or source.op_type != DEQUANTISE:
+        if source is None or source.op_type != DEQUANTISE or not is_link(edit.index, node):
             continue
         params = edit.index.params(source)
         if params is None or not params.per_tensor or source.input[0] in edit.index.constants:
@@ -231,8 +233,44 @@ def _push_view(model: ModelProto) -> ModelProto | None:
         viewed, result = edit.fresh(f"{node.output[0]}.q"), node.output[0]
         node.input[0], node.output[0] = source.input[0], viewed
         edit.node(DEQUANTISE, [viewed, *source.input[1:]], result, f"{node.name}.dequantise", params.axis)
-        return _cleaned(edit.model)
-    return None
+        pushed = True
+    return _typed(_cleaned(edit.model)) if pushed else None
+
+
+def _sunk_views(model: ModelProto) -> ModelProto:
+    """operator → view → quantise becomes operator → quantise → view, until none is left; also for the model's input."""
+    while (sunk := _sink_views(model)) is not None:
+        model = sunk
+    return model
+
+
+def _sink_views(model: ModelProto) -> ModelProto | None:
+    edit = _Edit(model)
+    sunk = False
+    for node, params in _of_type(edit, QUANTISE):
+        view = edit.index.producer.get(node.input[0])
+        if view is None or not params.per_tensor or not _may_sink(edit.index, view):
+            continue
+        stored = edit.fresh(f"{view.input[0]}.q")
+        view.output[0], node.input[0], view.input[0], node.output[0] = node.output[0], view.input[0], stored, stored
+        sunk = True
+    return _typed(_cleaned(edit.model)) if sunk else None
+
+
+def _may_sink(index: GraphIndex, view: NodeProto) -> bool:
+    """Whether nobody but one quantise needs what a view makes, or what it takes."""
+    if not is_link(index, view) or view.input[0] in index.constants:
+        return False
+    maker = index.producer.get(view.input[0])
+    if maker is not None and maker.op_type in (DEQUANTISE, _SPLIT):
+        return False
+    return index.is_leaf(view.input[0]) and index.is_leaf(view.output[0])
+
+
+def _typed(model: ModelProto) -> ModelProto:
+    """Types and shapes inferred anew, for a model whose views now act on other tensors."""
+    del model.graph.value_info[:]
+    return with_static_shapes(model)
 
 
 def _without_round_trips(model: ModelProto) -> ModelProto:
@@ -289,6 +327,7 @@ _REWRITES: tuple[Callable[[ModelProto], ModelProto], ...] = (
     _folded_weights,
     _signed_weights,
     _signed_activations,
+    _sunk_views,
     _stored_views,
     _without_round_trips,
 )

@@ -60,7 +60,8 @@ class Unary:
 class Normalisation:
     """(x − mean) / √(variance + epsilon) × gamma + beta of tensor `source`, as `nodes` compute it.
 
-    Over `groups` groups of channels of a (1, C, …) tensor and, with `over_map`, all positions. One gamma and beta for
+    Over `groups` groups of channels of a (1, C, …) tensor and, with `over_map`, all positions; a layer norm over the
+    last axis. One gamma and beta for
     each channel.
     """
 
@@ -173,11 +174,12 @@ def normalisation_at(index: GraphIndex, node: NodeProto) -> Normalisation | None
 
 
 def _layer(index: GraphIndex, node: NodeProto) -> Normalisation | None:
-    """LayerNormalization over the features of a vector (1, C)."""
+    """LayerNormalization over the features of a vector (1, C), of tokens (1, N, C) or of a map (1, H, W, C)."""
     shape = index.shape(node.input[0])
-    if len(shape) != 2 or attribute(node, "axis", -1) % len(shape) != 1 or sum(map(bool, node.output)) != 1:
+    last = len(shape) - 1
+    if last not in (1, 2, 3) or attribute(node, "axis", -1) % len(shape) != last or sum(map(bool, node.output)) != 1:
         return None
-    return _scaled(index, node, groups=1, over_map=False)
+    return _scaled(index, node, groups=1, over_map=False, axis=last)
 
 
 def _instance(index: GraphIndex, node: NodeProto) -> Normalisation | None:
@@ -193,9 +195,9 @@ def _group(index: GraphIndex, node: NodeProto) -> Normalisation | None:
     return _scaled(index, node, groups=int(attribute(node, "num_groups", 1)), over_map=True)
 
 
-def _scaled(index: GraphIndex, node: NodeProto, *, groups: int, over_map: bool) -> Normalisation | None:
+def _scaled(index: GraphIndex, node: NodeProto, *, groups: int, over_map: bool, axis: int = 1) -> Normalisation | None:
     """With the scale and offset operands of a single operator: one for each channel or, in old models, each group."""
-    channels = index.shape(node.input[0])[1]
+    channels = index.shape(node.input[0])[axis]
     gamma = _per_channel(index, node.input[1], channels, groups)
     missing = len(node.input) < 3 or not node.input[2]
     beta = np.zeros(channels) if missing else _per_channel(index, node.input[2], channels, groups)

@@ -23,6 +23,7 @@ from .graph import Graph
 from .host import Arrays, build_host
 from .importer import Imported, import_model
 from .judgement import Judgement, judge
+from .linear_form import linear_form
 from .movement import expansions
 from .normalise import normalise
 from .onnx_export import simplify, to_onnx
@@ -239,6 +240,7 @@ def _quantised(module: nn.Module | None, real: ModelProto, given: Sequence[NDArr
     if not given:
         hint = "give calibration data: some tens of representative samples"
         raise ModelError("a float model must be quantised first", where=real.graph.name, hint=hint)
+    real = linear_form(real)
     index = GraphIndex(real)
     samples = calibration_samples(given, index.shape(index.inputs[0]))
     return Models(module, real, quantise(real, samples), tuple(samples[:VERIFY_SAMPLES]))

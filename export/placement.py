@@ -11,8 +11,10 @@ import numpy as np
 from ..common.errors import UnsupportedError
 from .attention_site import ATTENTION_RULES, AttentionRule, AttentionSite
 from .onnx_model import DEQUANTISE, QUANTISE, attribute
+from .operands import is_matrices, layout
 from .patterns import FUNCTIONS, NORMALISATIONS, Normalisation, Unary
-from .sites import LINEAR, Site, clip_bounds, map_shape, reduced_axes, stored_as
+from .site_layouts import matrices, reduced_map_axes
+from .sites import LINEAR, Site, clip_bounds, reduced_axes, stored_as
 from .translate import translate
 from .translate_movement import MOVEMENTS
 
@@ -60,6 +62,8 @@ def _rules(site: Site) -> tuple[Rule, ...]:
             return _FUNCTION
         case Normalisation():
             return _NORMALISATION
+        case _ if site.is_product:
+            return _PRODUCT
         case _:
             return _OPERATORS.get(site.node.op_type, ())
 
@@ -99,10 +103,10 @@ def quantised_output(site: Site) -> str | None:
 
 
 def map_shapes(site: Site) -> str | None:
-    """Activations are vectors (1, C) or feature maps (1, C, H, W)."""
-    for name in (*site.stored_inputs, site.output):
+    """Activations are vectors (1, C), tokens (1, N, C), feature maps (1, C, H, W) or matrices (1, G, M, N)."""
+    for name in (*site.activations, site.output):
         shape = site.index.shape(name)
-        if map_shape(shape) is None or shape[0] != 1:
+        if layout(shape) is None or shape[0] != 1:
             return f"{name} {list(shape)}"
     return None
 
@@ -175,7 +179,7 @@ def transposed_groups(site: Site) -> str | None:
 
 
 def plain_linear(site: Site) -> str | None:
-    """A linear layer multiplies one vector with a matrix: alpha and beta are 1 and the input is not transposed."""
+    """A linear layer multiplies vectors or tokens by a matrix: alpha and beta are 1, the input is not transposed."""
     assert site.weights is not None
     settings = {
         name: attribute(site.node, name, default) for name, default in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
@@ -184,13 +188,35 @@ def plain_linear(site: Site) -> str | None:
         return ", ".join(f"{k}={v}" for k, v in settings.items())
     given, weights = site.index.shape(site.node.input[0]), site.weights.values.shape
     inner = weights[-1 if attribute(site.node, "transB", 0) else 0]
-    return None if len(given) == len(weights) == 2 and given[1] == inner else f"{list(given)} times {list(weights)}"
+    fits = len(weights) == 2 and (len(given) == 2 or site.node.op_type == "MatMul") and given[-1] == inner
+    return None if fits else f"{list(given)} times {list(weights)}"
 
 
 def same_shapes(site: Site) -> str | None:
-    """Both operands of an addition or subtraction have one shape."""
-    shapes = [map_shape(site.index.shape(name)) for name in (*site.stored_inputs, site.output)]
-    return None if len(set(shapes)) == 1 else " and ".join(str(list(site.index.shape(n))) for n in site.node.input)
+    """Both operands of an addition or subtraction have one shape; a constant may be repeated."""
+    return None if _fit(site, gate=False) else " and ".join(str(list(site.index.shape(n))) for n in site.node.input)
+
+
+def _fit(site: Site, *, gate: bool) -> bool:
+    """Whether operands have the shape of the result; constants, which are not all there is, may be repeated to it,
+    and with `gate` others may hold one value for each channel."""
+    output = site.index.shape(site.output)
+    held = site.layouts.of(site.output)
+    if held is None or not site.activations or not any(site.index.shape(n) == output for n in site.activations):
+        return False
+    for name in site.stored_inputs:
+        shape = site.index.shape(name)
+        own = layout(shape, channels_last=held.channels_last)
+        single = gate and own is not None and own.shape == (1, 1, held.shape[2])
+        repeated = name in site.index.constants and _repeats(shape, output)
+        if shape != output and not single and not repeated:
+            return False
+    return True
+
+
+def _repeats(shape: tuple[int, ...], output: tuple[int, ...]) -> bool:
+    pairs = zip(reversed(shape), reversed(output), strict=False)
+    return len(shape) <= len(output) and all(a in (1, b) for a, b in pairs)
 
 
 def constant_bounds(site: Site) -> str | None:
@@ -199,12 +225,12 @@ def constant_bounds(site: Site) -> str | None:
 
 
 def reduction_axes(site: Site) -> str | None:
-    """A mean, sum or maximum goes over the channels; a mean or maximum also over the height and width of a map."""
-    axes = reduced_axes(site)
-    rank = len(site.index.shape(site.stored_inputs[0]))
-    if axes == (1,) or (axes == (2, 3) and rank == 4 and site.node.op_type != "ReduceSum"):
+    """A mean, sum or maximum goes over the channels; a mean or maximum also over all tokens or positions of a map."""
+    axes = reduced_map_axes(site)
+    if axes == (2,) or (axes == (0, 1) and site.node.op_type != "ReduceSum"):
         return None
-    return f"axes {None if axes is None else list(axes)}"
+    given = reduced_axes(site)
+    return f"axes {None if given is None else list(given)}"
 
 
 def one_argument(site: Site) -> str | None:
@@ -215,7 +241,7 @@ def one_argument(site: Site) -> str | None:
 
 
 def normalised_axes(site: Site) -> str | None:
-    """A normalisation goes over a vector or over groups of a map's channels, with constant scales of the channels."""
+    """A normalisation goes over the last axis or over groups of a map's channels, with constant scales of each."""
     if isinstance(site.pattern, Normalisation):
         return None
     axis = attribute(site.node, "axis", -1)
@@ -223,18 +249,22 @@ def normalised_axes(site: Site) -> str | None:
 
 
 def softmax_axis(site: Site) -> str | None:
-    """A softmax goes over the channels."""
+    """A softmax goes over the channels of a map, or over the last axis."""
     axis = attribute(site.node, "axis", -1) % len(site.index.shape(site.node.input[0]))
-    return None if axis == 1 else f"axis {axis}"
+    return None if axis == 1 or is_matrices(site.index, site.node) else f"axis {axis}"
 
 
 def product_shapes(site: Site) -> str | None:
     """The factors of a product have one shape, or one of them has a single value for each channel of the other."""
-    output = map_shape(site.index.shape(site.output))
-    assert output is not None
-    shapes = [map_shape(site.index.shape(name)) for name in site.stored_inputs]
-    fits = output in shapes and all(shape in (output, (1, 1, output[2])) for shape in shapes)
-    return None if fits else " and ".join(str(list(site.index.shape(n))) for n in site.node.input)
+    return None if _fit(site, gate=True) else " and ".join(str(list(site.index.shape(n))) for n in site.node.input)
+
+
+def matrix_shapes(site: Site) -> str | None:
+    """Two activations are multiplied as equally many matrices (1, M, N) or (1, G, M, N), none of them repeated."""
+    a, b = (matrices(site.index.shape(name)) for name in site.stored_inputs)
+    if a is not None and b is not None and a.shape[0] == b.shape[0]:
+        return None
+    return " and ".join(str(list(site.index.shape(n))) for n in site.node.input)
 
 
 def resize_settings(site: Site) -> str | None:
@@ -289,6 +319,7 @@ _OPERATORS: dict[str, tuple[Rule, ...]] = {
     "Clip": (*_QUANTISED, constant_bounds, kernel_limits),
     QUANTISE: (*_QUANTISED, kernel_limits),
 }
+_PRODUCT: tuple[Rule, ...] = (*_QUANTISED, matrix_shapes, kernel_limits)
 _FUNCTION: tuple[Rule, ...] = (one_argument, *_QUANTISED, kernel_limits)
 _NORMALISATION: tuple[Rule, ...] = (*_QUANTISED, kernel_limits)
 _OPERATORS |= {name: _FUNCTION for name in sorted(FUNCTIONS) if name not in _OPERATORS}
@@ -336,6 +367,6 @@ def support_table() -> Iterator[tuple[str, str, str]]:
 
 
 _RULES: dict[str, Rule | AttentionRule] = {
-    rule_name(r): r for r in (operator, *_EXPLANATIONS, *(r for rules in _OPERATORS.values() for r in rules))
+    rule_name(r): r for r in (operator, *_EXPLANATIONS, *_PRODUCT, *(r for rules in _OPERATORS.values() for r in rules))
 }
 _RULES |= {rule_name(r): r for r in (cuboid_attention, *ATTENTION_RULES)}

@@ -30,12 +30,12 @@ from .onnx_model import (
     with_static_shapes,
 )
 from .patterns import patterns
-from .shared_scales import with_shared_scales
+from .shared_scales import with_scaled_factors, with_shared_scales
 
 QUANTISED_OPERATORS = (
     "Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool",
     "ReduceMean", "ReduceMax", "ReduceSum", "Softmax", "Resize", "Flatten", "Reshape", "Squeeze", "Unsqueeze",
-    "ConvTranspose", "Concat", "Slice", "Split", "Pad", "Transpose", "DepthToSpace", "SpaceToDepth",
+    "ConvTranspose", "Concat", "Slice", "Split", "Gather", "Pad", "Transpose", "DepthToSpace", "SpaceToDepth",
 )  # fmt: skip
 _PATTERN = "pattern"
 _MARK = "Identity"  # stands before and behind a pattern, for its tensors to be quantised there
@@ -61,13 +61,14 @@ def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
     name = inputs.inputs[0]
     samples = calibration_samples(calibration, inputs.shape(name))
     model = norms_as_convolutions(_named(model))
-    matches = _attention(with_static_shapes(model))
+    matches = attention_layers(with_static_shapes(model))
     marked, inside = _marked(model, matches)
     result = _without_marks(_run_quantiser(marked, [{name: sample} for sample in samples], inside))
     if not is_quantised(result):
         hint = f"the engine's operators are {', '.join(QUANTISED_OPERATORS)}"
         raise ModelError("no operator of this model can be quantised for the engine", where=model.graph.name, hint=hint)
-    return with_ranges(with_shared_scales(_tidy(result)), model, matches, [{name: sample} for sample in samples])
+    scaled = with_shared_scales(with_scaled_factors(with_static_shapes(_tidy(result))))
+    return with_ranges(scaled, model, matches, [{name: sample} for sample in samples])
 
 
 def calibration_samples(calibration: Calibration, shape: tuple[int, ...]) -> list[NDArray[np.float32]]:
@@ -91,7 +92,7 @@ def random_calibration(shape: tuple[int, ...], count: int = 1, seed: int = 0) ->
     return [np.random.default_rng(seed).standard_normal((count, *shape[1:]), np.float32)]
 
 
-def _attention(model: ModelProto) -> list[CuboidMatch]:
+def attention_layers(model: ModelProto) -> list[CuboidMatch]:
     """Cuboid-attention layers that nobody else looks into."""
     if not any(node.op_type == "Softmax" for node in model.graph.node):
         return []

@@ -156,6 +156,8 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
             return reference_movement.transposed_conv2d(inputs[0], zeros[0], c.weights, c.bias, op, stage)
         case Slice() | Pad() | Transpose() | Rearrange() | DepthToSpace() | SpaceToDepth():
             moved = reference_movement.rearrange(inputs[0], op, zeros[0])
+            if isinstance(op, Rearrange) and op.keeps_integers:
+                return moved
             return _requantised(graph, node, node.inputs[0], moved)
         case _:
             assert_never(op)

@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, helper
 from .graph import Constants, Graph, Tensor
 from .onnx_model import GraphIndex, attribute, copy_of, live_nodes
 from .quantise import topological
-from .translate import Piece
+from .site_maps import Piece
 
 REGION, UNIT, DOMAIN = "LanefitRegion", "LanefitUnit", "lanefit"
 K = TypeVar("K", bound=Hashable)
@@ -74,7 +74,7 @@ def _unit_model(model: ModelProto, pieces: Mapping[str, Piece]) -> ModelProto:
 
 
 def _unit(name: str, piece: Piece) -> NodeProto:
-    made = {output for node in piece.nodes for output in (node.output, *node.extra)}
+    made = {*piece.fixed, *(output for node in piece.nodes for output in (node.output, *node.extra))}
     inputs = dict.fromkeys(i for node in piece.nodes for i in node.inputs if i not in made)
     return helper.make_node(UNIT, list(inputs), list(_results(piece)), name=name, domain=DOMAIN)
 
@@ -87,7 +87,8 @@ def _results(piece: Piece) -> tuple[str, ...]:
 def _region(number: int, names: list[str], pieces: Mapping[str, Piece], index: GraphIndex) -> Region:
     inside = [pieces[name] for name in names]
     nodes = tuple(node for piece in inside for node in piece.nodes)
-    made = {output for node in nodes for output in (node.output, *node.extra)}
+    fixed = tuple(name for piece in inside for name in piece.fixed)
+    made = {*fixed, *(output for node in nodes for output in (node.output, *node.extra))}
     tensors: dict[str, Tensor] = {t.name: t for piece in inside for t in piece.tensors}
     constants: dict[str, Constants] = {k: v for piece in inside for k, v in piece.constants.items()}
     inputs = tuple(dict.fromkeys(i for node in nodes for i in node.inputs if i not in made))
@@ -98,7 +99,7 @@ def _region(number: int, names: list[str], pieces: Mapping[str, Piece], index: G
         for name in _results(piece)
         if name in index.outputs or any(reader.name not in own for reader in index.consumers[name])
     )
-    return Region(number, Graph(nodes, tensors, inputs, outputs, constants))
+    return Region(number, Graph(nodes, tensors, inputs, outputs, constants, fixed=fixed))
 
 
 def _host_model(units: ModelProto, regions: Sequence[Region]) -> ModelProto:

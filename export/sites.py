@@ -5,29 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from ..kernels.ops import Shape
 from .graph import Clamp, Quantisation
-from .normalise import VIEWS
 from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, QuantParams, attribute
+from .operands import LINKS, VIEWS, Layouts, is_link, rescaled
 from .patterns import Pattern, pattern_at
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 LINEAR = frozenset({"Gemm", "MatMul"})
 STORED = {np.dtype(np.int8): "int8", np.dtype(np.int16): "int16"}  # activations, by what ONNX stores them as
+_HOLDING = frozenset({"Add", "Sub", "Mul", "Concat"})  # operators whose constant operands the engine holds
 BORDER = frozenset({QUANTISE, DEQUANTISE})
-
-
-def map_shape(shape: tuple[int, ...]) -> Shape | None:
-    """(height, width, channels) of an ONNX shape (1, C, H, W) or (1, C); None for any other rank."""
-    if len(shape) == 4:
-        return (shape[2], shape[3], shape[1])
-    return (1, 1, shape[1]) if len(shape) == 2 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +34,12 @@ class Weights:
 class Site:
     """`node` with the Relu/Clip operators behind it and the QuantizeLinear that ends it, if there is one.
 
-    `inputs` are the stored tensors behind the activations, looked up through views; None where an activation
-    is not a dequantised tensor. With a `pattern`, `node` is the last of its operators.
+    `inputs` are the stored tensors behind the activations, constants included where the engine can hold them; None
+    where an activation is not a dequantised tensor. With a `pattern`, `node` is the last of its operators.
     """
 
     index: GraphIndex
+    layouts: Layouts
     node: NodeProto
     inputs: tuple[str | None, ...]
     epilogue: tuple[NodeProto, ...]
@@ -68,6 +61,16 @@ class Site:
     @property
     def stored_inputs(self) -> tuple[str, ...]:
         return tuple(name for name in self.inputs if name is not None)
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """Stored inputs that are computed at run time."""
+        return tuple(name for name in self.stored_inputs if name not in self.index.constants)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it multiplies two activations."""
+        return self.node.op_type == "MatMul" and len(self.inputs) == 2
 
     @property
     def output(self) -> str:
@@ -107,12 +110,22 @@ def sites(index: GraphIndex) -> Iterator[Site]:
 
     A QuantizeLinear is one only when it changes the quantisation of a stored tensor.
     """
+    layouts = Layouts(index)
     for node in index.nodes:
-        if node.op_type in VIEWS or node.op_type == DEQUANTISE:
+        if node.op_type in VIEWS or node.op_type == DEQUANTISE or _is_passing(index, node):
             continue
         if node.op_type == QUANTISE and not _dequantised(index, node.input[0]):
             continue
-        yield _site(index, node)
+        yield _site(index, layouts, node)
+
+
+def _is_passing(index: GraphIndex, node: NodeProto) -> bool:
+    """Whether readers look through the operator: it moves stored elements, or gives them another scale."""
+    if node.op_type in ("Mul", "Div"):
+        ends = index.consumers[node.output[0]]
+        return len(ends) == 1 and rescaled(index, ends[0]) is not None
+    stored = index.dtype(node.input[0]) if node.op_type in LINKS else None
+    return stored is not None and np.issubdtype(stored, np.integer) and is_link(index, node)
 
 
 def clip_bounds(index: GraphIndex, node: NodeProto) -> tuple[float, float] | None:
@@ -151,12 +164,10 @@ def stored_quantisation(index: GraphIndex, tensor: str) -> Quantisation | None:
 
 def stored_as(index: GraphIndex, tensor: str) -> tuple[Quantisation, str] | None:
     """The same for int8, or int16 with the zero point 0, and which of them it is."""
-    ends = [node for node in index.consumers[tensor] if node.op_type == DEQUANTISE]
+    ends = _readers(index, tensor)
     producer = index.producer.get(tensor)
     if producer is not None and producer.op_type == QUANTISE:
         ends.append(producer)
-    for view in (node for node in index.consumers[tensor] if node.op_type in VIEWS):
-        ends += [node for node in index.consumers[view.output[0]] if node.op_type == DEQUANTISE]
     found = [index.params(node) for node in ends]
     if not found or any(p is None or not p.per_tensor or p.dtype not in STORED for p in found):
         return None
@@ -165,37 +176,50 @@ def stored_as(index: GraphIndex, tensor: str) -> tuple[Quantisation, str] | None
     return None if agreed or (dtype == "int16" and quantisation.zero_point) else (quantisation, dtype)
 
 
-def _site(index: GraphIndex, node: NodeProto) -> Site:
+def _readers(index: GraphIndex, tensor: str) -> list[NodeProto]:
+    """What dequantises a stored tensor, or what is read of it through operators that move elements."""
+    ends: list[NodeProto] = []
+    for node in index.consumers[tensor]:
+        if node.op_type == DEQUANTISE:
+            ends.append(node)
+        elif node.op_type in LINKS:
+            ends += _readers(index, node.output[0])
+    return ends
+
+
+def _site(index: GraphIndex, layouts: Layouts, node: NodeProto) -> Site:
     pattern = pattern_at(index, node)
     count = {"Add": 2, "Sub": 2, "Mul": 2, "Concat": len(node.input)}.get(node.op_type, 1)
+    if node.op_type == "MatMul" and not _is_constant(index, node.input[1]):
+        count = 2
     names = node.input[:count] if pattern is None else [pattern.source]
-    inputs = tuple(_stored_input(index, node, name) for name in names)
+    held = node.op_type in _HOLDING and pattern is None
+    inputs = tuple(_stored_input(index, name, constants=held) for name in names)
     if node.op_type == QUANTISE:
-        return Site(index, node, inputs, (), node)
+        return Site(index, layouts, node, inputs, (), node)
     epilogue: list[NodeProto] = []
     last = node
     while len(last.output) == 1 and index.is_leaf(last.output[0]):
         last = index.consumers[last.output[0]][0]
         if last.op_type == QUANTISE:
-            return Site(index, node, inputs, tuple(epilogue), last, pattern)
+            return Site(index, layouts, node, inputs, tuple(epilogue), last, pattern)
         if last.op_type not in ACTIVATIONS or clip_bounds(index, last) is None:
             break
         epilogue.append(last)
-    return Site(index, node, inputs, (), None, pattern)
+    return Site(index, layouts, node, inputs, (), None, pattern)
 
 
-def _stored_input(index: GraphIndex, node: NodeProto, name: str) -> str | None:
-    """The stored tensor behind activation `name`: the farthest one whose layout the operator can read directly."""
-    if not _dequantised(index, name):
-        return None
-    tensor = best = index.producer[name].input[0]
-    seen, size = map_shape(index.shape(tensor)), prod(index.shape(tensor))
-    while tensor in index.producer and index.producer[tensor].op_type in VIEWS:
-        tensor = index.producer[tensor].input[0]
-        behind = map_shape(index.shape(tensor)) if tensor not in index.constants else None
-        if behind is not None and (behind == seen or (node.op_type in LINEAR and prod(behind) == size)):
-            best = tensor
-    return best
+def _stored_input(index: GraphIndex, name: str, *, constants: bool) -> str | None:
+    """The stored tensor behind activation `name`."""
+    if _dequantised(index, name) or (constants and _is_constant(index, name)):
+        return index.producer[name].input[0]
+    return None
+
+
+def _is_constant(index: GraphIndex, name: str) -> bool:
+    """Whether `name` is a dequantised constant."""
+    source = index.producer.get(name)
+    return source is not None and source.op_type == DEQUANTISE and source.input[0] in index.constants
 
 
 def _dequantised(index: GraphIndex, name: str) -> bool:

@@ -78,6 +78,8 @@ def rearranged(w: TosaWriter, graph: Graph, node: Node, inputs: Sequence[Value])
     places = w.constant(np.broadcast_to(op.indices.reshape(1, -1), (batch, count)), "INT32")
     line = w.reshape(x, (batch, prod(op.input), 1))
     moved = w.reshape(w.op("GATHER", [line, places], (batch, count, 1), x.dtype), (batch, *op.output))
+    if op.keeps_integers:
+        return clamp(w, moved, node.clamp)
     return _rescaled(w, graph, node, node.inputs[0], moved)
 
 

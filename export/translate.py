@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,30 +10,24 @@ from numpy.typing import NDArray
 from ..common.errors import UnsupportedError
 from ..kernels.element_types import full_range
 from ..kernels.function_ops import Table
-from ..kernels.movement_ops import Movement, TransposedConv2d
-from ..kernels.ops import Add, Conv2d, Op, Pool2d, Requantise, Shape, Window
+from ..kernels.movement_ops import TransposedConv2d
+from ..kernels.ops import Add, Conv2d, MatMul, Pool2d, Requantise, Shape, Window
 from ..kernels.reference import INT48_MAX
 from ..kernels.rescale import add_operands, conv_operands, rescale_operands
 from .graph import Constants, ConvConstants, FunctionConstants, Node, Quantisation, TableConstants, Tensor
 from .onnx_model import QUANTISE, attribute
+from .operands import VIEWS, links
 from .overflow import largest
-from .sites import LINEAR, STORED, Site, map_shape, reduced_axes, stored_as
+from .site_layouts import operand_layouts, reduced_map_axes
+from .site_maps import Maps, Piece
+from .sites import LINEAR, Site, stored_as
 from .translate_functions import function
 from .translate_movement import MOVEMENTS, movement, transposed
 
 INT32_MAX = 2**31 - 1
-_REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceSum"})
 _INNER = (".negated", ".max")  # maps between the nodes of one site, which nothing clamps
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceMax", "ReduceSum"})
 _FUNCTIONS = _REDUCTIONS | {"Mul", "Softmax", "Resize"}
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one site adds to a graph."""
-
-    nodes: tuple[Node, ...]
-    tensors: tuple[Tensor, ...]
-    constants: dict[str, Constants] = field(default_factory=dict)
 
 
 def translate(site: Site) -> Piece:
@@ -44,30 +38,37 @@ def translate(site: Site) -> Piece:
 def _translated(site: Site) -> Piece:
     """The nodes with the element types of int8."""
     op_type = site.node.op_type
+    maps = Maps(site)
+    if site.is_product:
+        return _product(site, maps)
     if op_type in LINEAR or op_type in ("Conv", "ConvTranspose"):
-        return _convolution(site)
-    inputs, output = [_stored(site, name) for name in site.stored_inputs], _result(site)
+        return _convolution(site, maps)
+    output = maps.result()
+    inputs = [maps.read(position, wanted) for position, wanted in enumerate(operand_layouts(site))]
     if op_type in MOVEMENTS:
-        return Piece((_node(site, movement(site, inputs, output), inputs, output),), (*inputs, output))
+        return maps.finish(movement(site, inputs, output), inputs)
     scales = [t.quantisation.scale for t in inputs]
-    over_map = op_type in _REDUCTIONS and reduced_axes(site) != (1,)
+    over_map = op_type in _REDUCTIONS and reduced_map_axes(site) != (2,)
     if over_map and op_type == "ReduceMax":
-        return _max_pool(site, inputs[0], output, Window(*inputs[0].shape[:2]))
+        return _max_pool(maps, inputs[0], output, Window(*inputs[0].shape[:2]))
     if site.pattern is not None or (op_type in _FUNCTIONS and not over_map):
-        return _function(site, inputs, output)
+        op, constants, operands = function(site, inputs, output)
+        return maps.finish(op, operands, constants)
     if op_type == "Sub":
-        return _difference(site, inputs, output)
+        return _difference(maps, inputs, output)
     if op_type == "Add":
         add_operands(scales[0], scales[1], output.quantisation.scale)
-        return Piece((_node(site, Add(output.shape), inputs, output),), (*inputs, output))
+        return maps.finish(Add(output.shape), inputs)
     if op_type == "MaxPool":
-        return _max_pool(site, inputs[0], output, _window(site, inputs[0].shape, output.shape))
+        return _max_pool(maps, inputs[0], output, _window(site, inputs[0].shape, output.shape))
     if op_type in ("Relu", "Clip", QUANTISE):
         rescale_operands(scales[0] / output.quantisation.scale)
-        return Piece((_node(site, Requantise(output.shape), inputs, output),), (*inputs, output))
-    op = Pool2d(inputs[0].shape, output.shape, _average_window(site, inputs[0].shape, output.shape), maximum=False)
+        return maps.finish(Requantise(output.shape), inputs)
+    source = inputs[0].shape
+    pooled = (1, 1, source[2]) if over_map or op_type == "GlobalAveragePool" else output.shape
+    op = Pool2d(source, pooled, _average_window(site, source, pooled), maximum=False)
     rescale_operands(scales[0] / output.quantisation.scale / op.window.taps)
-    return Piece((_node(site, op, inputs, output),), (*inputs, output))
+    return maps.finish(op, inputs)
 
 
 def in_stored_types(piece: Piece) -> Piece:
@@ -90,30 +91,28 @@ def in_stored_types(piece: Piece) -> Piece:
     return replace(piece, nodes=tuple(nodes))
 
 
-def _difference(site: Site, inputs: list[Tensor], output: Tensor) -> Piece:
+def _difference(maps: Maps, inputs: list[Tensor], output: Tensor) -> Piece:
     """a − b as a + (−b): a table turns the stored b into −1 − b, whose zero point is −1 less that of b."""
     a, b = inputs
     turned = Quantisation(b.quantisation.scale, -1 - b.quantisation.zero_point if b.dtype == "int8" else 0)
-    between = replace(b, name=f"{output.name}.negated", quantisation=turned)
-    names = tuple(n.name for n in site.members)
-    negate = Node(f"{site.node.name}.negate", Table(b.shape), (b.name,), between.name, source=names)
+    between = maps.between("negated", b, turned)
     add_operands(a.quantisation.scale, turned.scale, output.quantisation.scale)
-    total = _node(site, Add(output.shape), [a, between], output)
+    name = maps.inner("negate", Table(b.shape), [b], between)
     table: Constants = TableConstants(np.arange(127, -129, -1).astype(np.int8), np.negative)
-    if b.dtype == "int16":
-        table = FunctionConstants(np.negative, largest(b))
-    return Piece((negate, total), (a, b, between, output), {negate.name: table})
+    maps.constants[name] = table if b.dtype == "int8" else FunctionConstants(np.negative, largest(b))
+    return maps.finish(Add(output.shape), [a, between])
 
 
-def _function(site: Site, inputs: list[Tensor], output: Tensor) -> Piece:
-    op, constants, operands = function(site, inputs, output)
-    node = _node(site, op, operands, output)
-    held = {} if constants is None else {node.name: constants}
-    return Piece((node,), (*operands, output), held)
+def _product(site: Site, maps: Maps) -> Piece:
+    """Matrices of two activations, group by group."""
+    a, b = (maps.read(position, wanted) for position, wanted in enumerate(operand_layouts(site)))
+    conv_operands(a.quantisation.scale * b.quantisation.scale / maps.result().quantisation.scale, "int8")
+    return maps.finish(MatMul(a.shape, b.shape), [a, b])
 
 
-def _convolution(site: Site) -> Piece:
-    source, output = _stored(site, site.stored_inputs[0]), _result(site)
+def _convolution(site: Site, maps: Maps) -> Piece:
+    output = maps.result()
+    source = _features(site, maps) if site.node.op_type in LINEAR else maps.read(0, operand_layouts(site)[0])
     values = _dense_order(site, source.shape)
     scales = _weight_scales(site, len(values))
     op = _convolving(site, source.shape, output.shape)
@@ -122,15 +121,30 @@ def _convolution(site: Site) -> Piece:
     _check_numbers(constants, source, output)
     if source.dtype == "int16":
         constants = replace(constants, bias=constants.bias.astype(np.int64))
-    node = _node(site, op, [source], output)
-    return Piece((node,), (source, output), {node.name: constants})
+    return maps.finish(op, [source], constants)
+
+
+def _features(site: Site, maps: Maps) -> Tensor:
+    """What a linear layer reads: the whole map where it takes one flattened, which saves the copy."""
+    stored = site.inputs[0]
+    assert stored is not None
+    chain, shape = links(site.index, stored), site.index.shape(stored)
+    held = site.layouts.of(chain.base)
+    given, read = (stored_as(site.index, name) for name in (chain.base, stored))
+    views = all(node.op_type in VIEWS for node in chain.nodes)
+    if len(shape) == 2 and views and held is not None and not held.channels_last and given == read and given:
+        source = maps.tensor(chain.base, held, *given)
+        maps.tensors.append(source)
+        return source
+    return maps.read(0, operand_layouts(site)[0])
 
 
 def _convolving(site: Site, source: Shape, output: Shape) -> Conv2d | TransposedConv2d:
     if site.node.op_type == "ConvTranspose":
         return transposed(site, source, output)
     if site.node.op_type in LINEAR:
-        return Conv2d(source, output, Window(source[0], source[1]))
+        window = Window(1, 1) if source[:2] == output[:2] else Window(source[0], source[1])
+        return Conv2d(source, output, window)
     return Conv2d(source, output, _window(site, source, output), attribute(site.node, "group", 1) > 1)
 
 
@@ -146,6 +160,8 @@ def _dense_order(site: Site, source: Shape) -> NDArray[np.int8]:
     if not attribute(site.node, "transB", 0):
         values = values.T
     height, width, channels = source
+    if values.shape[1] == channels:
+        return np.ascontiguousarray(values[:, None, None, :])
     return np.ascontiguousarray(values.reshape(-1, channels, height, width).transpose(0, 2, 3, 1))
 
 
@@ -191,19 +207,15 @@ def _check_numbers(constants: ConvConstants, source: Tensor, output: Tensor) -> 
         conv_operands(source.quantisation.scale * float(scale) / output.quantisation.scale, source.dtype)
 
 
-def _max_pool(site: Site, source: Tensor, output: Tensor, window: Window) -> Piece:
+def _max_pool(maps: Maps, source: Tensor, output: Tensor, window: Window) -> Piece:
     """A maximum keeps its scale; a different output scale takes a requantisation behind it."""
     op = Pool2d(source.shape, output.shape, window, maximum=True)
     if source.quantisation == output.quantisation:
-        return Piece((_node(site, op, [source], output),), (source, output))
+        return maps.finish(op, [source])
     rescale_operands(source.quantisation.scale / output.quantisation.scale)
-    between = replace(output, name=f"{output.name}.max", quantisation=source.quantisation)
-    names = tuple(n.name for n in site.members)
-    pool = Node(site.node.name, op, (source.name,), between.name, source=names)
-    scaled = Node(
-        f"{site.node.name}.requantise", Requantise(output.shape), (between.name,), output.name, site.clamp, names
-    )
-    return Piece((pool, scaled), (source, between, output))
+    between = maps.between("max", output, source.quantisation)
+    maps.inner("max", op, [source], between)
+    return maps.finish(Requantise(output.shape), [between])
 
 
 def _average_window(site: Site, source: Shape, output: Shape) -> Window:
@@ -233,26 +245,3 @@ def _window(site: Site, source: Shape, output: Shape) -> Window:
     elif mode == "VALID":
         pads = [0, 0]
     return Window(kernel[0], kernel[1], strides[0], strides[1], pads[0], pads[1])
-
-
-def _node(site: Site, op: Op | Movement, inputs: list[Tensor], output: Tensor) -> Node:
-    names = tuple(n.name for n in site.members)
-    return Node(site.node.name, op, tuple(t.name for t in inputs), output.name, site.clamp, names)
-
-
-def _stored(site: Site, name: str) -> Tensor:
-    found = stored_as(site.index, name)
-    assert found is not None
-    return _tensor(site, name, *found)
-
-
-def _result(site: Site) -> Tensor:
-    assert site.output_params is not None
-    return _tensor(site, site.output, site.output_params.as_tensor(), STORED[site.output_params.dtype])
-
-
-def _tensor(site: Site, name: str, quantisation: Quantisation, dtype: str) -> Tensor:
-    shape = site.index.shape(name)
-    extents = map_shape(shape)
-    assert extents is not None
-    return Tensor(name, extents, quantisation, shape[1:], dtype=dtype)

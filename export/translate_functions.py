@@ -49,7 +49,7 @@ def _operator(site: Site, inputs: list[Tensor], output: Tensor) -> tuple[Op, lis
         case "Resize":
             return _resize(site, source, output), inputs
         case _:
-            return Reduce(source.shape, output.shape, _REDUCTIONS[kind]), inputs
+            return Reduce(source.shape, (*source.shape[:2], 1), _REDUCTIONS[kind]), inputs
 
 
 def _unit(op: Op, operands: list[Tensor]) -> float:

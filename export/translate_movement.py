@@ -12,7 +12,6 @@ from .phases import phases
 from .sites import Site
 
 MOVEMENTS = frozenset({"Concat", "Slice", "Pad", "Transpose", "DepthToSpace", "SpaceToDepth"})
-_MAP_AXES = {4: {1: 2, 2: 0, 3: 1}, 2: {1: 2}}  # by rank: axis of the host's order → axis of a feature map
 
 
 def movement(site: Site, inputs: list[Tensor], output: Tensor) -> Movement:
@@ -40,8 +39,9 @@ def movement(site: Site, inputs: list[Tensor], output: Tensor) -> Movement:
 
 def map_axis(site: Site, axis: int) -> int:
     """Axis of the feature map for an axis of the operator's input; the batch has none."""
-    rank = len(site.index.shape(site.node.input[0]))
-    found = _MAP_AXES.get(rank, {}).get(axis % rank)
+    rank = len(site.index.shape(site.output))
+    held = site.layouts.of(site.output)
+    found = None if held is None else held.axis(axis, rank)
     if found is None:
         raise UnsupportedError(f"axis {axis} of {rank} dimensions")
     return found
@@ -114,6 +114,7 @@ def _is_zero(site: Site, name: str) -> bool:
 
 def _transpose(site: Site, source: Shape) -> Transpose:
     order = list(attribute(site.node, "perm", []))
-    if order != [0, 1, 3, 2]:
+    held = site.layouts.of(site.output)
+    if order != [0, 1, 3, 2] or held is None or held.channels_last:
         raise UnsupportedError(f"order {order}")
     return Transpose(source)

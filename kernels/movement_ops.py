@@ -152,6 +152,7 @@ class Rearrange(_Moves):
     Both maps are counted from their first element in the engine's order (rows, columns, channels). Element (r, c, k)
     of the output is element start + r × steps[0] + c × steps[1] + k × steps[2] of the input; with `scatter` it is the
     other way round, element (r, c, k) of the input goes there in the output, and every place is met once.
+    `keeps_integers`: stored elements stay as they are although the output has another scale, as after a scalar factor.
     """
 
     input: Shape
@@ -159,6 +160,7 @@ class Rearrange(_Moves):
     start: int
     steps: Shape
     scatter: bool = False
+    keeps_integers: bool = False
 
     def __post_init__(self) -> None:
         inner, outer = (self.input, self.output) if self.scatter else (self.output, self.input)

@@ -66,16 +66,20 @@ def _broadcast_add() -> ModelProto:
     return graph.model(graph.pair(graph.op("Add", "it", [x, mean]), "y", 0.05, 3))
 
 
-def _quantised_constant_add() -> ModelProto:
-    graph = QdqGraph(MAP)
-    x, w = graph.pair("input", "x", 0.03, 5), graph.weights("w", np.ones(MAP, np.int8), 0.01)
-    return graph.model(graph.pair(graph.op("Add", "it", [x, w]), "y", 0.05, 3))
-
-
 def _computed_weights() -> ModelProto:
-    graph = QdqGraph((1, 4, 4))
+    graph = QdqGraph((1, 4, 3, 3))
     x = graph.pair("input", "x", 0.03, 5)
-    return graph.model(graph.pair(graph.op("MatMul", "it", [x, x]), "y", 0.05, 3))
+    w = graph.pair(
+        graph.op("Slice", "part", [x, *(graph.constant(f"c{v}", np.array([v])) for v in (0, 2, 1))]), "w", 0.03, 5
+    )
+    return graph.model(graph.pair(graph.op("Conv", "it", [w, graph.op("Abs", "abs", [w])]), "y", 0.05, 3))
+
+
+def _repeated_matrix() -> ModelProto:
+    graph = QdqGraph((1, 4, 5, 5))
+    x = graph.pair("input", "x", 0.03, 5)
+    one = graph.pair(graph.op("ReduceMax", "one", [x, graph.constant("axes", np.array([1]))]), "m", 0.03, 5)
+    return graph.model(graph.pair(graph.op("MatMul", "it", [x, one]), "y", 0.05, 3))
 
 
 def _computed_bias() -> ModelProto:
@@ -105,7 +109,7 @@ REFUSED = {
     "int16-input": (_int16_input(), "quantised-input", "int16"),
     "two-scales": (_two_scales(), "quantised-input", "several scales"),
     "float-output": (_float_output(), "quantised-output", "used as float"),
-    "rank-3": (_one("Relu", (1, 4, 6)), "map-shapes", "[1, 4, 6]"),
+    "rank-5": (_one("Relu", (1, 4, 6, 2, 2)), "map-shapes", "[1, 4, 6, 2, 2]"),
     "computed-weights": (_computed_weights(), "constant-weights", "run time"),
     "computed-bias": (_computed_bias(), "constant-bias", "input"),
     "weight-zero-point": (conv_graph(DENSE, zero_point=4), "weight-zero-point", "4"),
@@ -123,12 +127,12 @@ REFUSED = {
     "gemm-alpha": (_linear(alpha=2.0), "plain-linear", "alpha=2.0"),
     "gemm-transposed-input": (_linear(1, transA=1), "plain-linear", "transA=1"),
     "constant-addend": (_one("Add", MAP, np.ones(MAP, np.float32)), "quantised-input", "extra0 is a constant"),
-    "quantised-constant-addend": (_quantised_constant_add(), "quantised-input", "w.out is a constant"),
+    "repeated-matrix": (_repeated_matrix(), "matrix-shapes", "[1, 4, 5, 5] and [1, 1, 5, 5]"),
     "broadcast": (_broadcast_add(), "same-shapes", "[1, 4, 6, 6] and [1, 4, 1, 1]"),
     "mean-of-rows": (_one("ReduceMean", MAP, np.array([2])), "reduction-axes", "[2]"),
     "sum-of-map": (_one("ReduceSum", MAP, np.array([2, 3])), "reduction-axes", "[2, 3]"),
     "mean-of-all": (_one("ReduceMean", MAP), "reduction-axes", "None"),
-    "softmax-of-columns": (_one("Softmax", MAP, axis=-1), "softmax-axis", "axis 3"),
+    "softmax-of-rows": (_one("Softmax", MAP, axis=2), "softmax-axis", "axis 2"),
     "cubic": (
         _one("Resize", MAP, np.zeros(0, np.float32), np.array([1, 1, 2, 2], np.float32), mode="cubic"),
         "resize-settings",
@@ -153,9 +157,9 @@ REFUSED = {
     "two-arguments": (_two_activations("Div", [1]), "one-argument", "x.dq.out [1, 4, 6, 6]"),
     "product-of-rows": (_two_activations("Mul", [2]), "product-shapes", "[1, 4, 1, 6]"),
     "norm-of-rows": (
-        _one("LayerNormalization", MAP, np.ones(6, np.float32), axis=-1),
+        _one("LayerNormalization", MAP, np.ones((6, 6), np.float32), axis=2),
         "normalised-axes",
-        "axis -1 of [1, 4, 6, 6]",
+        "axis 2 of [1, 4, 6, 6]",
     ),
     "norm-with-a-scale-per-element": (
         _one("LayerNormalization", (1, 4), np.array([1e30, 1, 1, 1], np.float32)),
