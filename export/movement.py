@@ -250,7 +250,10 @@ class _Expander:
         for number, (shape, read, place) in enumerate(parts):
             names = f"{node.output}.from{number}", f"{node.output}.part{number}"
             for name, like, where in zip(names, (source, whole), (read, place), strict=True):
-                self.tensors[name] = replace(self.tensors[like], name=name, shape=shape, host_shape=())
+                kept = self.tensors[whole if op.keeps_integers else like].quantisation
+                self.tensors[name] = replace(
+                    self.tensors[like], name=name, shape=shape, host_shape=(), quantisation=kept
+                )
                 self.views[name] = replace(where, whole=like)
             self._emit(node, str(number), _copying(shape, op.dtype), *names)
         self.copied[key] = whole

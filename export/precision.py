@@ -20,7 +20,7 @@ from ..kernels.cuboid_integer import IntegerAttention
 from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.element_types import PRECISIONS, full_range, operand_names, output_name
 from ..kernels.function_ops import Resize
-from ..kernels.movement_ops import Movement, TransposedConv2d
+from ..kernels.movement_ops import Movement, Rearrange, TransposedConv2d
 from ..kernels.ops import Op, Requantise
 from ..kernels.tables import Function
 from ..targets.elements import rounded_to_bf16
@@ -122,6 +122,8 @@ class _Assignment:
         return replace(self.source, nodes=tuple(self.nodes), tensors=self.tensors, constants=self.constants)
 
     def _assign(self, node: Node, dtype: str) -> None:
+        if isinstance(node.op, Rearrange) and node.op.keeps_integers and dtype == "bf16":
+            dtype = "int8"  # the change of scale that it stands for has no floating-point form
         op = _typed(node.op, dtype)
         names = operand_names(op, len(node.inputs))
         inputs = tuple(self._as(name, kind) for name, kind in zip(node.inputs, names, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,7 @@ def _rearranged(rng: np.random.Generator, shape: Shape) -> Rearrange | None:
     if rng.random() < 0.2:
         order = order[int(rng.integers(0, sizes[0])) :, :: int(rng.choice([1, 2]))]
     try:
-        return Rearrange.of(shape, order)
+        return replace(Rearrange.of(shape, order), keeps_integers=bool(rng.random() < 0.3))
     except UnsupportedError:
         return None
 

@@ -157,7 +157,7 @@ def _run_node(graph: Graph, node: Node, inputs: list[Map]) -> Map:
         case Slice() | Pad() | Transpose() | Rearrange() | DepthToSpace() | SpaceToDepth():
             moved = reference_movement.rearrange(inputs[0], op, zeros[0])
             if isinstance(op, Rearrange) and op.keeps_integers:
-                return moved
+                return np.clip(moved, *node.clamp).astype(moved.dtype)
             return _requantised(graph, node, node.inputs[0], moved)
         case _:
             assert_never(op)

@@ -39,7 +39,7 @@ def _layout(site: Site, position: int) -> Layout | None:
     if kind in _FIRST:
         return layout(shape)
     if kind == "Softmax":
-        return layout(shape, channels_last=is_matrices(site.index, site.node))
+        return _rows(layout(shape, channels_last=is_matrices(site.index, site.node)))
     if isinstance(site.pattern, Normalisation):
         return layout(shape, channels_last=is_matrices(site.index, site.node))
     output = site.layouts.of(site.output)
@@ -48,6 +48,13 @@ def _layout(site: Site, position: int) -> Layout | None:
     if kind in _OWN and not isinstance(site.pattern, Unary):
         return site.layouts.seen(stored)
     return _like(output, shape, site.index.shape(site.output)) if kind == "Mul" else output
+
+
+def _rows(found: Layout | None) -> Layout | None:
+    """Matrices below each other: a stripe may then be some rows of a matrix instead of all of it."""
+    if found is None or not found.channels_last:
+        return found
+    return Layout((found.shape[0] * found.shape[1], 1, found.shape[2]), True)
 
 
 def _like(output: Layout | None, shape: tuple[int, ...], whole: tuple[int, ...]) -> Layout | None:

@@ -45,7 +45,7 @@ def _operator(site: Site, inputs: list[Tensor], output: Tensor) -> tuple[Op, lis
             operands = sorted(inputs, key=lambda tensor: tensor.shape != output.shape)
             return Mul(output.shape, gate=operands[1].shape != output.shape), operands
         case "Softmax":
-            return Softmax(output.shape), inputs
+            return Softmax(source.shape), inputs
         case "Resize":
             return _resize(site, source, output), inputs
         case _:
