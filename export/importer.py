@@ -11,6 +11,7 @@ from ..kernels.cuboid_op import CuboidAttention
 from .attention_site import attention_piece, attention_sites
 from .normalise import normalise
 from .onnx_model import GraphIndex
+from .operands import Layout
 from .placement import Placement, attention_refusal, border, cuboid_attention, refusal, rule_name, tiling, view
 from .regions import Region, form_regions
 from .site_maps import Piece
@@ -44,7 +45,8 @@ def import_model(
 def _place(index: GraphIndex, demoted: Mapping[str, str]) -> tuple[dict[str, Piece], dict[str, tuple[str, str]]]:
     pieces, refused = _place_attention(index, demoted)
     taken = {name for piece in pieces.values() for node in piece.nodes for name in node.source}
-    for site in sites(index):
+    held = {t.name: Layout(t.shape, t.channels_last) for piece in pieces.values() for t in piece.tensors}
+    for site in sites(index, held):
         if site.node.name in taken or site.node.name in refused:
             continue
         reason = (rule_name(tiling), demoted[site.node.name]) if site.node.name in demoted else refusal(site)

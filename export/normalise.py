@@ -28,7 +28,7 @@ from .onnx_model import (
     with_static_shapes,
 )
 from .operands import is_link
-from .quantise import is_quantised, topological
+from .quantise import attention_layers, is_quantised, topological
 
 _SPLIT = "InstanceNormalization"
 _NOTHING = frozenset({"Identity", "Dropout"})
@@ -40,8 +40,12 @@ def normalise(model: ModelProto, input_shape: tuple[int, ...] | None = None) -> 
         hint = "give calibration data, so that the model can be quantised"
         raise ModelError("the model is not quantised", where=model.graph.name, hint=hint)
     model = _named(with_static_shapes(_lifted_constants(model), input_shape))
+    whole = frozenset(name for match in attention_layers(model, seen=True) for name in match.nodes)
     for rewrite in _REWRITES:
         model = _cleaned(rewrite(model))
+    for settle in (_sunk_views, _stored_views):
+        model = _cleaned(settle(model, whole))
+    model = _cleaned(_without_round_trips(model))
     check_model(model, where="after normalisation")
     return _typed(model)
 
@@ -209,21 +213,23 @@ def _bridge_output(edit: _Edit, node: NodeProto, params: QuantParams) -> None:
     node.input[0] = real
 
 
-def _stored_views(model: ModelProto) -> ModelProto:
+def _stored_views(model: ModelProto, whole: frozenset[str]) -> ModelProto:
     """dequantise → view becomes view → dequantise, until no view follows a dequantise; also transpositions, and cuts
-    of what is no feature map."""
-    while (pushed := _push_views(model)) is not None:
+    of what is no feature map. Attention layers, whose operators are in `whole`, stay in one piece."""
+    while (pushed := _push_views(model, whole)) is not None:
         model = pushed
     return model
 
 
-def _push_views(model: ModelProto) -> ModelProto | None:
+def _push_views(model: ModelProto, whole: frozenset[str]) -> ModelProto | None:
     """`model` with its views of dequantised tensors moved before the dequantise; None when there is none."""
     edit = _Edit(model)
     pushed = False
     for node in edit.index.nodes:
         source = edit.index.producer.get(node.input[0]) if node.input else None
-        if source is None or source.op_type != DEQUANTISE or not is_link(edit.index, node):
+        if source is None or source.op_type != DEQUANTISE or node.name in whole:
+            continue
+        if not is_link(edit.index, node):
             continue
         params = edit.index.params(source)
         if params is None or not params.per_tensor or source.input[0] in edit.index.constants:
@@ -237,19 +243,19 @@ def _push_views(model: ModelProto) -> ModelProto | None:
     return _typed(_cleaned(edit.model)) if pushed else None
 
 
-def _sunk_views(model: ModelProto) -> ModelProto:
+def _sunk_views(model: ModelProto, whole: frozenset[str]) -> ModelProto:
     """operator → view → quantise becomes operator → quantise → view, until none is left; also for the model's input."""
-    while (sunk := _sink_views(model)) is not None:
+    while (sunk := _sink_views(model, whole)) is not None:
         model = sunk
     return model
 
 
-def _sink_views(model: ModelProto) -> ModelProto | None:
+def _sink_views(model: ModelProto, whole: frozenset[str]) -> ModelProto | None:
     edit = _Edit(model)
     sunk = False
     for node, params in _of_type(edit, QUANTISE):
         view = edit.index.producer.get(node.input[0])
-        if view is None or not params.per_tensor or not _may_sink(edit.index, view):
+        if view is None or view.name in whole or not params.per_tensor or not _may_sink(edit.index, view):
             continue
         stored = edit.fresh(f"{view.input[0]}.q")
         view.output[0], node.input[0], view.input[0], node.output[0] = node.output[0], view.input[0], stored, stored
@@ -327,9 +333,6 @@ _REWRITES: tuple[Callable[[ModelProto], ModelProto], ...] = (
     _folded_weights,
     _signed_weights,
     _signed_activations,
-    _sunk_views,
-    _stored_views,
-    _without_round_trips,
 )
 
 

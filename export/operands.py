@@ -3,6 +3,7 @@ elements: reshapes, transpositions, slices, and factors that a scale can take ov
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +63,14 @@ def layout(shape: tuple[int, ...], *, channels_last: bool = False) -> Layout | N
 class Layouts:
     """The layouts of the stored tensors of a model, found from the operators that make and read them."""
 
-    def __init__(self, index: GraphIndex) -> None:
+    def __init__(self, index: GraphIndex, held: Mapping[str, Layout] | None = None) -> None:
         self.index = index
+        self._held = held or {}  # what other parts of the graph have settled
         self._last: dict[str, bool] = {}
 
     def of(self, stored: str) -> Layout | None:
+        if stored in self._held:
+            return self._held[stored]
         shape = self.index.shape(stored)
         return layout(shape, channels_last=len(shape) == 4 and self._is_last(stored))
 

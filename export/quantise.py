@@ -92,12 +92,12 @@ def random_calibration(shape: tuple[int, ...], count: int = 1, seed: int = 0) ->
     return [np.random.default_rng(seed).standard_normal((count, *shape[1:]), np.float32)]
 
 
-def attention_layers(model: ModelProto) -> list[CuboidMatch]:
-    """Cuboid-attention layers that nobody else looks into."""
+def attention_layers(model: ModelProto, *, seen: bool = False) -> list[CuboidMatch]:
+    """Cuboid-attention layers, those that something else looks into only with `seen`."""
     if not any(node.op_type == "Softmax" for node in model.graph.node):
         return []
     index = GraphIndex(model)
-    return [match for match in find_cuboid_attention(model)[0] if seen_inside(index, match) is None]
+    return [match for match in find_cuboid_attention(model)[0] if seen or seen_inside(index, match) is None]
 
 
 def _named(model: ModelProto) -> ModelProto:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from onnx import NodeProto
 
 from .graph import Clamp, Quantisation
 from .onnx_model import DEQUANTISE, QUANTISE, GraphIndex, QuantParams, attribute
-from .operands import LINKS, VIEWS, Layouts, is_link, rescaled
+from .operands import LINKS, VIEWS, Layout, Layouts, is_link, rescaled
 from .patterns import Pattern, pattern_at
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
@@ -105,12 +105,13 @@ class Site:
         return None if params is None else Weights(self.index.constants[source.input[0]], params)
 
 
-def sites(index: GraphIndex) -> Iterator[Site]:
+def sites(index: GraphIndex, held: Mapping[str, Layout] | None = None) -> Iterator[Site]:
     """Every operator that could be the centre of an engine node, in execution order.
 
-    A QuantizeLinear is one only when it changes the quantisation of a stored tensor.
+    A QuantizeLinear is one only when it changes the quantisation of a stored tensor. `held` are layouts of tensors
+    that operators with patterns of their own, such as cuboid attention, read or make.
     """
-    layouts = Layouts(index)
+    layouts = Layouts(index, held)
     for node in index.nodes:
         if node.op_type in VIEWS or node.op_type == DEQUANTISE or _is_passing(index, node):
             continue
