@@ -9,6 +9,7 @@ from export_examples import QdqGraph
 from torch import nn
 from torch.nn import functional as F
 
+from lanefit.export.graph import ConvConstants
 from lanefit.export.importer import import_model
 from lanefit.export.judgement import refused
 from lanefit.export.linear_form import linear_form
@@ -22,6 +23,7 @@ from lanefit.export.stages import device_stages, output_steps
 from lanefit.export.verify import verify
 from lanefit.kernels.movement_ops import Rearrange
 from lanefit.kernels.ops import Conv2d, MatMul
+from lanefit.kernels.subgraph import Kind
 from lanefit.targets.spec import load_spec
 
 NE256, NE64 = load_spec("ne-256"), load_spec("ne-64")
@@ -179,8 +181,8 @@ def test_heads_and_turned_keys_are_views_and_the_factor_of_the_scores_costs_noth
     built = build(_models(Vit).int8, NE256)
     assert built.copied_bytes == 0
     kinds = [step.subgraph.kind for item in built.compiled for step in item.plan.steps]
-    assert kinds.count("table") == 1  # GELU
-    assert kinds.count("matmul") == 2
+    assert kinds.count(Kind.TABLE) == 1  # GELU
+    assert kinds.count(Kind.MATMUL) == 2
 
 
 def test_biases_keep_32_bits_and_weights_a_scale_for_each_output() -> None:
@@ -189,8 +191,9 @@ def test_biases_keep_32_bits_and_weights_a_scale_for_each_output() -> None:
     assert len(layers) == 6
     for node in layers:
         constants = region.graph.constants[node.name]
-        assert len(np.unique(constants.scales)) > 1  # pyright: ignore[reportAttributeAccessIssue]
-        assert np.abs(constants.bias).max() > 127  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(constants, ConvConstants)
+        assert len(np.unique(constants.scales)) > 1
+        assert np.abs(constants.bias).max() > 127
 
 
 def _product(shape: tuple[int, ...], order: list[int] | None) -> QdqGraph:
