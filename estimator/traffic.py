@@ -8,6 +8,7 @@ from math import prod
 
 from ..common.errors import UnsupportedError
 from ..kernels.chain import stages
+from ..kernels.cuboid_op import CuboidAttention
 from ..kernels.element_types import input_bytes, input_type, output_bytes, second_type
 from ..kernels.function_ops import Resize
 from ..kernels.kernel import Tiling, held_bytes, input_rows, weight_bytes
@@ -82,9 +83,10 @@ def _vector_reads(subgraph: Subgraph, tiling: Tiling) -> int:
 
 
 def _cuboid_reads(subgraph: Subgraph, tiling: Tiling) -> int:
-    """Constants and every token, each once, whatever the tiles."""
+    """Constants and gathered tokens, whatever the tiles."""
     op = subgraph.ops[0]
-    return held_bytes(op) + prod(op.input)
+    assert isinstance(op, CuboidAttention)
+    return op.loaded_bytes + op.read_bytes
 
 
 def _windows(op: Op, tiling: Tiling, row_tiles: int) -> int:

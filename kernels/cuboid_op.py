@@ -156,6 +156,23 @@ class CuboidAttention:
         return start, end + size - start
 
     @property
+    def loaded_bytes(self) -> int:
+        """Bytes of constants that a program moves: without what only aligns one load behind another."""
+        ends = (
+            ("norm", "norm"),
+            ("token", "token"),
+            ("scores", "global_hidden"),
+            ("exponential", "global_exponential"),
+        )
+        resident = sum(self.load(*pair)[1] for pair in (*ends, ("out", "out")))
+        return resident + self.chunks * self.chunk_bytes
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of the map that a program gathers: every token once, more often where axes are stretched."""
+        return int((self.cuboids.gathered >= 0).sum()) * self.channels * self.element_bytes
+
+    @property
     def resident_bytes(self) -> int:
         """Constants that stay in SRAM."""
         return self.sections()["end"][0]
