@@ -71,11 +71,6 @@ class Interview:
                 return answer
         return answer
 
-    def median(self, name: str, rounds: int) -> float:
-        """Median latency of one network over the first `rounds` rounds, which are measured if need be."""
-        self._measure_until(rounds)
-        return float(np.median([sample[name] for sample in self._rounds[:rounds]]))
-
     def _answer(self, weights: Mapping[str, float], rounds: int, confidence: float) -> Answer:
         """Trimmed mean of the sum and its interval (Tukey and McLaughlin 1963): interruptions must not decide."""
         taken = self._rounds[:rounds]
