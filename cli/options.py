@@ -25,6 +25,17 @@ TargetOption = Annotated[
         show_default=False,
     ),
 ]
+ProfileTargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        "-t",
+        envvar="LANEFIT_TARGET",
+        metavar="NAME|FILE.toml|FILE.json",
+        help="Engine: a preset or a description of your own; or a device that was calibrated (.json).",
+        show_default=False,
+    ),
+]
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(

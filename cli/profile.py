@@ -19,8 +19,8 @@ from .options import (
     PrecisionFileOption,
     PrecisionOfOption,
     PrecisionOption,
+    ProfileTargetOption,
     SramLimitOption,
-    TargetOption,
     TaskOption,
     hardware_budget,
     parse_precision,
@@ -33,7 +33,7 @@ from .output import Output
 def profile(
     output: Output,
     model: ModelArgument,
-    target: TargetOption = "",
+    target: ProfileTargetOption = "",
     budget: BudgetOption = None,
     architecture: ArchitectureOption = None,
     task: TaskOption = "",
@@ -67,6 +67,15 @@ def profile(
     from .profile_report import profile_document, profile_tables
 
     limits = hardware_budget(budget)
+    if target.endswith(".json"):
+        from .device_profile import profile_on_device
+        from .live_calibration import is_live_file
+        from .live_profile import profile_live
+
+        found = resolve(model, architecture=architecture, task=task)
+        if is_live_file(Path(target)):
+            return profile_live(output, found, Path(target), limits)
+        return profile_on_device(output, found, Path(target), limits, parse_shape(input_shape), top)
     limit_bytes = parse_bytes(sram_limit, where="--sram-limit") if sram_limit else None
     found = resolve(model, architecture=architecture, task=task)
     spec = target_of(found, target)

@@ -203,7 +203,9 @@ def fit_law(work: Work, areas: Array, latency: Array, *, iterations: int = 300) 
         slope = _gradient(constants, work, error / size / len(target))
         return float(size.mean() + hold * (away**2).mean()), slope + 2 * hold * away / len(away)
 
-    bounds = [(value - 8, value + 8) for value in start]
+    reach = np.full(len(start), 8.0)
+    reach[-4:-2] = 1.5  # a knee rounder or sharper than that is no knee, and overflows
+    bounds = np.column_stack([start - reach, start + reach])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
     return Law(np.asarray(found.x, np.float64)), float(found.fun)
 

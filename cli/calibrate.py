@@ -1,0 +1,112 @@
+"""`lanefit calibrate`: an estimator for a device that you have measured, or that is measured now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..common.errors import ConfigError
+from .command import command
+from .output import Output
+
+if TYPE_CHECKING:
+    from ..estimator.devices.machine import Machine
+
+
+@command
+def calibrate(
+    output: Output,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A name for the device.", show_default=False)],
+    kernels: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="CSV", help="Measured operators: kind, shape, latency_ms or _us.", show_default=False
+        ),
+    ] = None,
+    networks: Annotated[
+        Path | None,
+        typer.Option("--networks", metavar="CSV", help="Measured networks: onnx, latency_ms.", show_default=False),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="NAME", help="Element type of operators without a dtype column.")
+    ] = "float32",
+    units: Annotated[
+        int | None,
+        typer.Option("--units", min=1, help="Parallel units; found from the data if absent.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: TARGET.device.json.", show_default=False),
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", metavar="DIR", help="Draw how good the estimator is.", show_default=False),
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Measure this host now instead of reading tables.")] = False,
+    samples: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--sample", metavar="ONNX", help="A network like yours, measured in pieces; repeatable.", show_default=False
+        ),
+    ] = None,
+    runtime: Annotated[str, typer.Option("--runtime", metavar="NAME", help="onnxruntime or tvm.")] = "onnxruntime",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Processors to measure on.")] = 1,
+    count: Annotated[int, typer.Option("--measurements", min=1, help="Pieces of networks to measure.")] = 280,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of random choices.")] = 0,
+) -> int:
+    """Fit a latency estimator of a device from measured operators, measured networks, or both.
+
+    With --live this host is measured, in pieces of the sample networks; an interrupted measurement continues. Prints
+    the model card; `lanefit profile MODEL --target FILE` predicts with what is written.
+    """
+    path = file or Path(f"{target}.device.json")
+    if not target.strip() or "/" in target:
+        raise ConfigError(f"{target!r} is no name for a device", where="TARGET", hint="a word, such as board-3")
+    if live:
+        from .live_calibration import LivePlan, calibrate_live
+
+        if kernels or networks or plots or units:
+            raise ConfigError("--live measures, and reads no tables", where="--live", hint="calibrate twice")
+        plan = LivePlan(tuple(samples or ()), runtime, threads, count, path.with_suffix(".sqlite"), seed)
+        return calibrate_live(output, target, plan, path)
+    return _from_tables(output, target, kernels, networks, dtype, units, path, plots, seed)
+
+
+def _from_tables(
+    output: Output,
+    target: str,
+    kernels: Path | None,
+    networks: Path | None,
+    dtype: str,
+    units: int | None,
+    path: Path,
+    plots: Path | None,
+    seed: int,
+) -> int:
+    from ..estimator.devices.files import save_device
+    from ..estimator.devices.fitting import fit_device
+    from ..estimator.devices.sources import read_measurements
+    from .calibrate_report import card_document, card_tables
+
+    begin = output.stages("calibrate")
+    begin("reading")
+    measurements = read_measurements(kernels, networks, dtype=dtype)
+    begin("fitting")
+    fit = fit_device(target, measurements, machine=_machine(units), seed=seed)
+    save_device(fit.estimator, path)
+    drawn: list[Path] = []
+    if plots is not None:
+        from ..estimator.devices.plots import write_plots
+
+        begin("drawing")
+        drawn = write_plots(fit, measurements, plots, seed=seed)
+    output.result(card_document(fit.estimator, path, drawn), *card_tables(fit.estimator, path))
+    return 0
+
+
+def _machine(units: int | None) -> Machine | None:
+    from ..estimator.devices.machine import Machine
+
+    return None if units is None else Machine(units)
