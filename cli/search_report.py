@@ -112,7 +112,7 @@ def _curated(report: CurationReport) -> str:
     dropped = sum(len(knob.dropped) for knob in report.knobs)
     kept = sum(len(knob.kept) for knob in report.knobs)
     sizes = f"{report.cardinality_before:.1e} to {report.cardinality_after:.1e} architectures"
-    return f"dropped {dropped} of {dropped + kept} channel values that leave lanes of {report.target} idle: {sizes}"
+    return f"dropped {dropped} of {dropped + kept} values that {report.target} would run badly or not at all: {sizes}"
 
 
 def _refused(result: SearchResult) -> int:

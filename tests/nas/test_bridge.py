@@ -6,14 +6,18 @@ from dataclasses import dataclass
 import pytest
 
 from lanefit.common.errors import ModelError, UnsupportedError
+from lanefit.export.blank import with_zero_weights
+from lanefit.export.compiler import compile_graph
 from lanefit.export.importer import import_model
 from lanefit.export.onnx_export import to_onnx
+from lanefit.export.precision import Precision, with_precision
 from lanefit.export.quantise import quantise, random_calibration
 from lanefit.kernels.ops import Add, Conv2d, Pool2d, Window
 from lanefit.models.layers import LayerBuilder, LayerKind, LayerSpec
 from lanefit.models.network import LayerNetwork
 from lanefit.models.registry import families
 from lanefit.nas.bridge import to_graph
+from lanefit.nas.curation import runnable
 from lanefit.nas.measure import engine_measure
 from lanefit.nas.space import Space
 from lanefit.targets.spec import load_spec
@@ -128,3 +132,14 @@ def test_measuring_compiles_and_times_the_graph() -> None:
     assert small.latency_us == small.latency_upper_us > large.latency_us > 0
     assert small.macs == graph.macs
     assert min(small.sram_bytes, small.weight_bytes, small.dram_bytes) > 0
+
+
+@pytest.mark.parametrize("name", ["nas-bench-201", "mnasnet"])
+@pytest.mark.parametrize("precision", ["int8", "int8x16", "bf16"])
+def test_random_networks_of_the_reference_families_compile_for_the_engine(name: str, precision: str) -> None:
+    architecture = runnable(Space.of(families.get(name))).sample(2)
+    if name == "mnasnet":
+        architecture = architecture.with_values(resolution=32, block1_se=1, block4_l=1)
+    graph = to_graph(families.get(name).layers(architecture, input_channels=3, classes=10))
+    compiled = compile_graph(with_zero_weights(with_precision(graph, Precision(precision))), load_spec("ne-256"))
+    assert compiled.latency_us > 0
