@@ -76,19 +76,26 @@ class AdditiveModel:
         latency_us: its latencies, µs.
         costs: the physics.
         deviations: how far operators deviate from it.
+        doubts: by how much each measurement is noisier than `deviations.noise` says, at least 1.
     """
 
     def __init__(
-        self, sums: Sequence[Sum], latency_us: Sequence[float], costs: OperatorCosts, deviations: Deviations
+        self,
+        sums: Sequence[Sum],
+        latency_us: Sequence[float],
+        costs: OperatorCosts,
+        deviations: Deviations,
+        doubts: Sequence[float] = (),
     ) -> None:
         self.sums, self.latency_us = tuple(sums), tuple(latency_us)
         self.costs, self.deviations = costs, deviations
+        self.doubts = tuple(doubts) or (1.0,) * len(sums)
         self._known = Operators(sums)
         rows = self._known.counts(sums) * costs.operators_us(self._known.works)
         y = np.asarray(latency_us, np.float64)
         gap = (y - self._physics(rows, sums)) / y
         self._rows = rows / y[:, None]
-        self._factor, self._weights = _condition(self._rows, gap, self._known.works, deviations)
+        self._factor, self._weights = _condition(self._rows, gap, self._known.works, deviations, np.array(self.doubts))
 
     def predict(self, sums: Sequence[Sum]) -> tuple[Floats, Floats]:
         """Latencies of `sums` and their standard deviations, µs."""
@@ -104,6 +111,16 @@ class AdditiveModel:
         floor = self._physics(0.1 * rows, sums)  # g below −0.9 would be faster than any machine
         return np.maximum(mean, floor), np.sqrt(np.maximum(spread, 0)) + self.deviations.noise * mean
 
+    def surprises(self) -> Floats:
+        """(measurements,) distance of each from what the others predict, in standard deviations without its doubt.
+
+        Closed form of leaving one out (Rasmussen and Williams 2006, eqs. 5.10-5.12).
+        """
+        precision = np.diag(cho_solve(self._factor, np.eye(len(self.latency_us))))
+        noise = self.deviations.noise
+        variance = np.maximum(1 / precision - (noise * np.array(self.doubts)) ** 2, 0) + noise**2
+        return np.abs(self._weights / precision) / np.sqrt(variance)
+
     def _physics(self, rows: Floats, sums: Sequence[Sum]) -> Floats:
         return rows.sum(1) + self.costs.surroundings_us(sums)
 
@@ -118,13 +135,13 @@ class AdditiveModel:
 
 
 def _condition(
-    rows: Floats, gap: Floats, works: Sequence[Work], deviations: Deviations
+    rows: Floats, gap: Floats, works: Sequence[Work], deviations: Deviations, doubts: Floats
 ) -> tuple[tuple[Floats, bool], Floats]:
     """Cholesky factor of the covariance of the relative gaps, and its solution for `gap`."""
     prior = covariance(works, works, deviations)
     prior[np.diag_indices_from(prior)] += deviations.own**2
     joint = rows @ prior @ rows.T
-    joint[np.diag_indices_from(joint)] += deviations.noise**2
+    joint[np.diag_indices_from(joint)] += (deviations.noise * doubts) ** 2
     factor = cho_factor(joint, lower=True)
     return factor, cho_solve(factor, gap)
 
@@ -141,13 +158,22 @@ def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float]) -> AdditiveMo
     if not (np.isfinite(y).all() and (y > 0).all()):
         raise EstimatorError("latencies must be positive", hint="measure again")
     costs = fit_costs(sums, y)
-    return AdditiveModel(sums, latency_us, costs, _fit_deviations(sums, y, costs))
+    model = AdditiveModel(sums, latency_us, costs, _fit_deviations(sums, y, costs, np.ones(len(y))))
+    for _ in range(_REWEIGHTS):
+        doubts = np.maximum(1.0, model.surprises() / _SURPRISE)
+        deviations = _fit_deviations(sums, y, costs, doubts, model.deviations)
+        model = AdditiveModel(sums, latency_us, costs, deviations, doubts.tolist())
+    return model
 
 
+_REWEIGHTS = 2
+_SURPRISE = 2.0  # standard deviations from which on a measurement is doubted
 _BOUNDS = np.log([[0.02, 0.6], [0.01, 0.4], [0.004, 0.2], [1.0, 16.0]])
 
 
-def _fit_deviations(sums: Sequence[Sum], y: Floats, costs: OperatorCosts) -> Deviations:
+def _fit_deviations(
+    sums: Sequence[Sum], y: Floats, costs: OperatorCosts, doubts: Floats, start: Deviations | None = None
+) -> Deviations:
     known = Operators(sums)
     rows = known.counts(sums) * costs.operators_us(known.works)
     gap = (y - rows.sum(1) - costs.surroundings_us(sums)) / y
@@ -155,10 +181,11 @@ def _fit_deviations(sums: Sequence[Sum], y: Floats, costs: OperatorCosts) -> Dev
 
     def loss(logs: Floats) -> float:
         inside = np.clip(logs, *_BOUNDS.T)
-        factor, weights = _condition(rows, gap, known.works, Deviations(*np.exp(inside).tolist()))
+        factor, weights = _condition(rows, gap, known.works, Deviations(*np.exp(inside).tolist()), doubts)
         likelihood = -0.5 * gap @ weights - np.log(np.diag(factor[0])).sum()
         return float(10 * ((logs - inside) ** 2).sum() - likelihood)
 
-    start = np.log([0.1, 0.08, 0.03, 3.0])
-    found = minimize(loss, start, method="Nelder-Mead", options={"maxfev": 80, "xatol": 0.05, "fatol": 0.2})
+    first = start or Deviations(0.1, 0.08, 0.03, 3.0)
+    begin = np.log([first.smooth, first.own, first.noise, first.length])
+    found = minimize(loss, begin, method="Nelder-Mead", options={"maxfev": 60, "xatol": 0.05, "fatol": 0.2})
     return Deviations(*np.exp(np.clip(found.x, *_BOUNDS.T)).tolist())

@@ -19,15 +19,24 @@ from .additive import AdditiveModel, Deviations, Operators, covariance, fit_addi
 from .choice import choose, shares
 from .cut import Slice
 from .executed import ExecutedGraph
+from .memory import footprint_bytes, terms
 from .operator_costs import FAMILIES, OperatorCosts, Sum, fit_costs
 from .protocol import Protocol, measure
 from .sessions import LiveRunner, Session
 from .store import LiveMeasurement, LiveStore
-from .work import footprint_bytes, terms
+from .work import is_view
 
 _LENGTHS = (2, 3, 4, 6, 8)
 _WARM_EVERY = 5  # one piece in so many is measured without a sweep
-_GUESS = (0.5, 20.0, 0.0, 0.0, 0.0, 0.1)  # µs before anything is known: a processor core of today, within a factor of 3
+_GUESS = (
+    0.5,
+    20.0,
+    0.0,
+    0.0,
+    0.0,
+    0.1,
+    0.0,
+)  # µs before anything is known: a processor core of today, within a factor of 3
 _DOUBT = Deviations(smooth=0.3, own=0.1, noise=0.03, length=3.0)
 _KIND_DOUBT = 0.5
 
@@ -78,6 +87,8 @@ def pieces(graphs: Sequence[ExecutedGraph], count: int, *, seed: int) -> list[Pi
     for position, place in enumerate(generator.permutation(len(places)).tolist()):
         number, start, stop = places[place]
         cut = Slice(graphs[number], start, stop)
+        if not _has_firm_border(cut):
+            continue
         rest = max(0, int(footprints[number] - footprint_bytes(cut.nodes)))
         warm = position % _WARM_EVERY == 0
         key = (str(warm), *(node.operator.digest for node in cut.nodes))
@@ -85,6 +96,13 @@ def pieces(graphs: Sequence[ExecutedGraph], count: int, *, seed: int) -> list[Pi
         if len(found) == count:
             break
     return list(found.values())
+
+
+def _has_firm_border(cut: Slice) -> bool:
+    """False where a view would cross the border: inside of a network it moves nothing, there it would copy."""
+    inputs, outputs = set(cut.inputs()), set(cut.outputs())
+    views = [node for node in cut.nodes if is_view(node.operator)]
+    return not any(inputs & set(node.inputs) or outputs & set(node.outputs) for node in views)
 
 
 def calibrate(

@@ -37,8 +37,8 @@ def save_device(path: Path, calibrated: CalibratedDevice) -> None:
             "toolchain": calibrated.toolchain,
             "caches": list(calibrated.caches),
             "measurements": [
-                {"latency_us": latency, "definition": total.as_dict()}
-                for total, latency in zip(model.sums, model.latency_us, strict=True)
+                {"latency_us": latency, "doubt": doubt, "definition": total.as_dict()}
+                for total, latency, doubt in zip(model.sums, model.latency_us, model.doubts, strict=True)
             ],
             "costs": {
                 "kinds": {kind: list(values) for kind, values in model.costs.kinds.items()},
@@ -70,8 +70,10 @@ def load_device(path: Path) -> CalibratedDevice:
 def _device(content: Mapping[str, Any]) -> CalibratedDevice:
     sums = [sum_from_dict(m["definition"]) for m in content["measurements"]]
     latencies = [float(m["latency_us"]) for m in content["measurements"]]
+    doubts = [max(1.0, float(m["doubt"])) for m in content["measurements"]]
     caches = tuple(int(size) for size in content["caches"])
-    model = AdditiveModel(sums, latencies, _costs(content["costs"]), Deviations(**_numbers(content["deviations"])))
+    deviations = Deviations(**_numbers(content["deviations"]))
+    model = AdditiveModel(sums, latencies, _costs(content["costs"]), deviations, doubts)
     return CalibratedDevice(model, str(content["device"]), str(content["toolchain"]), caches)
 
 

@@ -18,12 +18,15 @@ from scipy.optimize import nnls
 from ...common.errors import EstimatorError
 from ...common.files import stable_hash
 from .executed import operator_from_dict
-from .work import Term, Work, work_of
+from .memory import Term
+from .work import Work, work_of
 
 Floats = NDArray[np.float64]
 FAMILIES: tuple[str, ...] = ("conv", "product", "other")
-COLUMNS = 6  # launch, 10⁶ MACs, 10⁶ of them at edges, 10⁶ idle by channels, 10⁶ idle by positions, 10³ elements
+COLUMNS = 7  # launch, 10⁶ MACs, at edges, idle by channels, idle by positions, 10³ elements, 10³ runs
 _ONCE = 4  # surroundings that do not depend on the caches
+_REWEIGHTS = 4
+_FINEST = 0.01  # relative errors below this are never outliers
 _LEAN = 0.3  # weight of the family's costs beside one measurement of the kind
 
 
@@ -80,7 +83,11 @@ class OperatorCosts:
 
 
 def fit_costs(sums: Sequence[Sum], latency_us: Floats) -> OperatorCosts:
-    """Relative least squares, first of costs by family, then of costs by kind that lean on these."""
+    """Relative least squares, first of costs by family, then of costs by kind that lean on these.
+
+    Measurements that the first result misses by far count less in the next (Huber's weights): a process that
+    disturbed one of them must not spoil the others.
+    """
     works = [[work_of(term.operator) for term in total.terms] for total in sums]
     caches = max(len(term.distant_bytes) for total in sums for term in total.terms)
     around = _surroundings(sums, caches)
@@ -90,15 +97,17 @@ def fit_costs(sums: Sequence[Sum], latency_us: Floats) -> OperatorCosts:
     kinds = {kind: work.family for row in works for work in row for kind in (work.kind,)}
     table = _table(works, {kind: i for i, kind in enumerate(kinds)}, lambda w: w.kind)
     prior = np.concatenate([*(np.array(families[family]) for family in kinds.values()), first[-around.shape[1] :]])
-    second = _solve(np.hstack([table, around]), latency_us, prior)
+    design = np.hstack([table, around])
+    second = _solve(design, latency_us, prior)
+    for _ in range(_REWEIGHTS):
+        second = _solve(design, latency_us, prior, huber(design @ second / latency_us - 1))
     fitted = dict(zip(kinds, _rows(second[: COLUMNS * len(kinds)]), strict=True))
     return OperatorCosts(fitted, families, tuple(second[-around.shape[1] :].tolist()))
 
 
 def _columns(work: Work) -> Floats:
-    return np.array(
-        [1.0, *(np.array((work.macs, work.edge_macs, work.narrow, work.ragged)) / 1e6), work.elements / 1e3]
-    )
+    millions = np.array((work.macs, work.edge_macs, work.narrow, work.ragged)) / 1e6
+    return np.array([1.0, *millions, work.elements / 1e3, work.runs / 1e3])
 
 
 def _table(works: Sequence[Sequence[Work]], number: Mapping[str, int], key: Callable[[Work], str]) -> Floats:
@@ -119,9 +128,16 @@ def _surroundings(sums: Sequence[Sum], caches: int) -> Floats:
     return np.hstack([np.array(once), distant])
 
 
-def _solve(table: Floats, latency_us: Floats, prior: Floats | None) -> Floats:
+def huber(errors: Floats) -> Floats:
+    """Weights in (0, 1] of relative errors: 1 up to twice their typical size, falling beyond (Huber 1964)."""
+    typical = 1.4826 * float(np.median(np.abs(errors)))
+    return np.minimum(1.0, 2 * max(typical, _FINEST) / np.maximum(np.abs(errors), 1e-12))
+
+
+def _solve(table: Floats, latency_us: Floats, prior: Floats | None, weights: Floats | None = None) -> Floats:
     """Non-negative costs; `prior` holds those that are assumed where the measurements do not decide."""
-    rows = table / latency_us[:, None]
+    root = np.ones(len(latency_us)) if weights is None else np.sqrt(weights)
+    rows = table * (root / latency_us)[:, None]
     size = np.sqrt((rows**2).sum(0))
     size[size == 0] = 1.0
     if prior is None:
@@ -130,7 +146,7 @@ def _solve(table: Floats, latency_us: Floats, prior: Floats | None) -> Floats:
         share = rows.max(0)
         lean = np.diag(np.where(share > 0, _LEAN * share / size, 1.0))
         towards = np.diag(lean) * size * prior
-    found, _ = nnls(np.vstack([rows / size, lean]), np.concatenate([np.ones(len(rows)), towards]))
+    found, _ = nnls(np.vstack([rows / size, lean]), np.concatenate([root, towards]))
     return found / size
 
 

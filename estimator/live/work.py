@@ -1,9 +1,4 @@
-"""What an executed operator has to do, in numbers: class, multiply-accumulates, elements, extents, and distant bytes.
-
-Distant bytes say how far away data is when an operator asks for it in a network that runs again and again: data that
-was last touched more than a cache's capacity ago has left that cache. Smooth because replacement is not exactly
-least-recently-used, and because other data shares the cache.
-"""
+"""What an executed operator has to do, in numbers: class, multiply-accumulates, elements, runs, extents."""
 
 from __future__ import annotations
 
@@ -14,10 +9,11 @@ from math import log2, prod
 import numpy as np
 from numpy.typing import NDArray
 
-from .executed import ExecutedNode, ExecutedOperator, Value
+from .executed import ExecutedOperator, Value
 
-_STEEPNESS = 4.0  # of the passage from "still in the cache" to "gone", as a power of distance / capacity
 LANES = 16  # of 32 bits in the widest vectors of today's processors
+VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+_BROADCAST = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Where")
 TILE = (4, 6)  # vectors of outputs × positions that a register tile of matrix kernels holds at most
 EXTENTS = ("inputs", "outputs", "positions", "width", "depth", "kernel", "stride", "batch", "work")
 
@@ -28,7 +24,8 @@ class Work:
 
     `macs` are those that read data, not padding. Of them, `edge_macs` belong to positions whose window reaches into
     padding. `narrow` and `ragged` count multiply-accumulates that a register tile does for nothing because the
-    channels or the positions do not fill it. `extents` (see `EXTENTS`) are logarithms to base 2.
+    channels or the positions do not fill it. `runs` are the pieces in which `elements` lie together: rows of a softmax,
+    blocks that a transposition moves, matrices of a batch. `extents` (see `EXTENTS`) are logarithms to base 2.
     """
 
     family: str
@@ -39,6 +36,7 @@ class Work:
     edge_macs: float = 0.0
     narrow: float = 0.0
     ragged: float = 0.0
+    runs: float = 1.0
 
 
 def work_of(operator: ExecutedOperator) -> Work:
@@ -105,7 +103,7 @@ def _product(operator: ExecutedOperator) -> Work:
     extents = _logs(depth, columns, rows, columns, depth, 1, 1, batch, macs)
     kind, elements = _kind(operator, shape, weighted), first.elements + out.elements
     narrow, ragged = macs * _idle(columns, LANES), macs * _idle(rows, TILE[1])
-    return Work("product", kind, macs, elements, extents, 0.0, narrow, ragged)
+    return Work("product", kind, macs, elements, extents, 0.0, narrow, ragged, float(batch))
 
 
 def _extent(shape: Sequence[int], axis: int) -> int:
@@ -115,28 +113,57 @@ def _extent(shape: Sequence[int], axis: int) -> int:
 
 def _elementwise(operator: ExecutedOperator) -> Work:
     data = [value for value in operator.inputs if value is not None and not value.constant]
-    out = operator.outputs[0] if operator.outputs else Value((1,), "float32")
-    read, written = sum(v.elements for v in data), sum(v.elements for v in operator.outputs)
-    shape = (*out.shape,) if out.shape else (1,)
-    taps = prod(operator.integers("kernel_shape") or (1,))
-    strides = prod(operator.integers("strides") or (1,))
+    shape = (operator.outputs[0].shape if operator.outputs else ()) or (1,)
     source: tuple[int, ...] = (data[0].shape if data else ()) or (1,)
-    channels = source[1] if len(source) > 1 else 1
-    extents = _logs(
-        channels,
-        written,
-        prod(shape[2:]),
-        shape[-1],
-        source[-1] if source else 1,
-        taps,
-        strides,
-        len(data) or 1,
-        read + written,
-    )
+    read, written = sum(v.elements for v in data), sum(v.elements for v in operator.outputs)
+    moved = 0 if is_view(operator) else read + written
+    taps, steps = (prod(operator.integers(name) or (1,)) for name in ("kernel_shape", "strides"))
     windowed = taps > 1 and len(source) > 2
     share = _inside(operator, source[2:], shape[2:], operator.integers("kernel_shape")) if windowed else 0.0
-    macs = round(written * taps * share)
-    return Work("other", _kind(operator, _layout(operator, data)), macs, read + written, extents)
+    macs, runs = round(written * taps * share), _runs(operator, source, shape) if moved else 0.0
+    channels, area = (source[1] if len(source) > 1 else 1), prod(shape[2:])
+    extents = _logs(channels, written, area, _extent(shape, -1), _extent(source, -1), taps, steps, runs, read + written)
+    return Work("other", _kind(operator, _layout(operator, data)), macs, moved, extents, runs=runs)
+
+
+def is_view(operator: ExecutedOperator) -> bool:
+    """Whether the runtime only gives the tensor another shape, where it may reuse its memory."""
+    return operator.kind in VIEWS
+
+
+def _runs(operator: ExecutedOperator, source: Sequence[int], shape: Sequence[int]) -> float:
+    elements = prod(source)
+    if permutation := operator.integers("perm"):
+        kept = 1
+        for place in reversed(range(len(permutation))):
+            if permutation[place] != place:
+                break
+            kept *= source[place]
+        return elements / kept
+    if "Reduce" in operator.kind:
+        return float(prod(shape))
+    if operator.kind in ("Split", "Concat"):
+        axis = int(operator.attribute("axis", "0")) % len(shape)
+        return float(prod(shape[:axis]) * max(len(operator.inputs), len(operator.outputs)))
+    if span := _common_span(operator):
+        return prod(shape) / span
+    return prod(shape) / _extent(shape, -1)
+
+
+def _common_span(operator: ExecutedOperator) -> int:
+    """Elements that a broadcast treats alike in one go; 0 where nothing is broadcast."""
+    shapes = [value.shape for value in operator.inputs[:2] if value is not None]
+    if len(shapes) < 2 or shapes[0] == shapes[1] or operator.kind not in _BROADCAST:
+        return 0
+    big, small = sorted(shapes, key=prod, reverse=True)
+    small = (1,) * (len(big) - len(small)) + tuple(small)
+    span, alike = 1, None
+    for extent, other in zip(reversed(big), reversed(small), strict=True):
+        if extent > 1 and alike not in (None, other == extent):
+            break
+        alike = other == extent if extent > 1 else alike
+        span *= extent
+    return span
 
 
 def _layout(operator: ExecutedOperator, data: Sequence[Value]) -> str:
@@ -186,56 +213,6 @@ def _idle(extent: int, tile: int) -> float:
 
 def _logs(*values: float) -> tuple[float, ...]:
     return tuple(log2(max(value, 1)) for value in values)
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """An operator in its surroundings; `distant_bytes` come from beyond each cache of the device, per cache."""
-
-    operator: ExecutedOperator
-    distant_bytes: tuple[float, ...]
-
-
-def footprint_bytes(nodes: Sequence[ExecutedNode]) -> float:
-    """Bytes that one run touches: constants, and the most activations alive at once, whose memory is reused."""
-    last = {name: position for position, node in enumerate(nodes) for name in (*node.inputs, *node.outputs)}
-    alive: dict[str, int] = {}
-    peak = 0
-    for position, node in enumerate(nodes):
-        values = zip(
-            (*node.inputs, *filter(None, node.outputs)), (*node.operator.inputs, *node.operator.outputs), strict=True
-        )
-        alive.update({name: v.size_bytes for name, v in values if v is not None and not v.constant})
-        peak = max(peak, sum(alive.values()))
-        alive = {name: size for name, size in alive.items() if last[name] > position}
-    return float(peak + sum(node.operator.weight_bytes for node in nodes))
-
-
-def terms(nodes: Sequence[ExecutedNode], caches: Sequence[int], *, footprint: float | None = None) -> list[Term]:
-    """The operators of a model that runs again and again, each with the bytes that it fetches from afar.
-
-    `caches` are capacities in bytes, from the innermost one that counts. Weights return once per run, so the whole
-    `footprint` lies between two uses (that of `nodes`, unless they run as part of something larger); an activation
-    returns after what was touched since it was written, and what comes from outside was written just before.
-    """
-    whole = footprint_bytes(nodes) if footprint is None else footprint
-    touched, made, found = 0.0, dict[str, float](), []
-    for node in nodes:
-        distances = [
-            (value.size_bytes, whole if value.constant else min(whole, touched - made.get(name, 0.0)))
-            for name, value in zip(node.inputs, node.operator.inputs, strict=True)
-            if value is not None
-        ]
-        found.append(Term(node.operator, tuple(sum(s * _gone(d, c) for s, d in distances) for c in caches)))
-        touched += node.operator.weight_bytes + node.operator.output_bytes
-        made.update({name: touched for name in node.outputs})
-    return found
-
-
-def _gone(distance: float, capacity: float) -> float:
-    """Share of data that has left a cache of `capacity` bytes after `distance` other bytes, 0..1."""
-    ratio = (distance / capacity) ** _STEEPNESS
-    return ratio / (1 + ratio)
 
 
 def matrix(works: Sequence[Work]) -> NDArray[np.float64]:

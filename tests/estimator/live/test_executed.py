@@ -7,9 +7,10 @@ from estimator.live.synthetic import chain, chain_graph
 from lanefit.common.errors import EstimatorError, ToolchainError
 from lanefit.estimator.live.cut import Slice
 from lanefit.estimator.live.executed import Value, executed_graph, operator_from_dict
+from lanefit.estimator.live.memory import footprint_bytes, terms
 from lanefit.estimator.live.ort_graph import ort_graph
 from lanefit.estimator.live.ort_runner import OrtRunner
-from lanefit.estimator.live.work import footprint_bytes, terms, work_of
+from lanefit.estimator.live.work import work_of
 
 LAYERS = [(16, 32, 3, 14), (32, 32, 1, 14), (32, 64, 3, 14), (64, 16, 1, 14)]
 
