@@ -36,6 +36,10 @@ def calibrate(
         int | None,
         typer.Option("--units", min=1, help="Parallel units; found from the data if absent.", show_default=False),
     ] = None,
+    fusion: Annotated[
+        bool,
+        typer.Option(help="Activations and residual sums run in one pass with the convolution before them."),
+    ] = True,
     file: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Default: TARGET.device.json.", show_default=False),
@@ -71,7 +75,7 @@ def calibrate(
             raise ConfigError("--live measures, and reads no tables", where="--live", hint="calibrate twice")
         plan = LivePlan(tuple(samples or ()), runtime, threads, count, path.with_suffix(".sqlite"), seed)
         return calibrate_live(output, target, plan, path)
-    return _from_tables(output, target, kernels, networks, dtype, units, path, plots, seed)
+    return _from_tables(output, target, kernels, networks, dtype, units, fusion, path, plots, seed)
 
 
 def _from_tables(
@@ -81,6 +85,7 @@ def _from_tables(
     networks: Path | None,
     dtype: str,
     units: int | None,
+    fusion: bool,
     path: Path,
     plots: Path | None,
     seed: int,
@@ -88,13 +93,15 @@ def _from_tables(
     from ..estimator.devices.files import save_device
     from ..estimator.devices.fitting import fit_device
     from ..estimator.devices.sources import read_measurements
+    from ..estimator.opgraph.fusion import EPILOGUES, NO_FUSION
     from .calibrate_report import card_document, card_tables
 
     begin = output.stages("calibrate")
     begin("reading")
     measurements = read_measurements(kernels, networks, dtype=dtype)
     begin("fitting")
-    fit = fit_device(target, measurements, machine=_machine(units), seed=seed)
+    rules = EPILOGUES if fusion else NO_FUSION
+    fit = fit_device(target, measurements, machine=_machine(units), fusion=rules, seed=seed)
     save_device(fit.estimator, path)
     drawn: list[Path] = []
     if plots is not None:

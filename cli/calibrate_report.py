@@ -31,7 +31,8 @@ def card_tables(estimator: DeviceEstimator, path: Path) -> list[Any]:
     if estimator.operators is not None:
         machine = estimator.operators.machine_
         facts.append(("machine", f"{machine.units} parallel units, channels packed by {machine.channel_pack}"))
-    facts.append(("written to", path))
+    joined = "activations and residual sums with the convolution before them" if estimator.fusion.pairs else "nothing"
+    facts += [("in one pass", joined), ("written to", path)]
     rows = [
         (name, found.count, f"{found.acc5:.1%}", f"{found.acc10:.1%}", f"{found.rmspe:.1%}", f"{found.spearman:.4f}")
         for name, found in card.rows()

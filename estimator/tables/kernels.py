@@ -99,8 +99,6 @@ def _kind(row: Row, column: str) -> str:
 def _convolution(row: Row, kind: str, dtype: str) -> Operator:
     inputs, outputs, kernel, stride = (count(row, name) for name in _needed(row, "cin", "cout", "k", "stride"))
     groups = count(row, "groups", default=inputs if kind == Kind.DEPTHWISE else 1)
-    if kind == Kind.DEPTHWISE and inputs != outputs:
-        raise BadCell(f"a depthwise convolution from {inputs} to {outputs} channels")
     if inputs % groups or outputs % groups:
         raise BadCell(f"{groups} groups do not divide {inputs} and {outputs} channels")
     source, result = _shapes(row, stride, outputs)

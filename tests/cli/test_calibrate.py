@@ -8,6 +8,8 @@ import pytest
 from cli_runner import Cli
 from kernel_device import device_us, network_us, random_networks, random_operators
 
+from lanefit.estimator.devices.files import load_device
+from lanefit.estimator.opgraph.fusion import NO_FUSION
 from lanefit.estimator.opgraph.onnx_writer import to_model
 from lanefit.estimator.opgraph.operator import Operator
 
@@ -71,6 +73,12 @@ def test_the_longest_operators_and_the_verdict_are_shown(cli: Cli, lab: Path, tm
         assert ran.out.count("conv ") + ran.out.count("global-pool") == 2
 
 
+def test_a_device_that_fuses_nothing_can_be_told_so(cli: Cli, lab: Path, tmp_path: Path) -> None:
+    ran = cli("calibrate", "board", "--networks", lab / "networks.csv", "--no-fusion", "-o", tmp_path / "a.json")
+    assert "nothing" in ran.out
+    assert load_device(tmp_path / "a.json").fusion == NO_FUSION
+
+
 def test_two_calibrations_write_the_same_bytes(cli: Cli, lab: Path, tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         cli("calibrate", "board", "--networks", lab / "networks.csv", "-o", tmp_path / name)
@@ -106,3 +114,36 @@ def test_a_name_that_is_no_name_is_refused(cli: Cli, lab: Path) -> None:
     ran = cli("calibrate", "a/b", "--from", lab / "kernels.csv")
     assert ran.code == 2
     assert "no name for a device" in ran.err
+
+
+def test_architectures_are_predicted_too_and_flagged_where_nothing_like_them_was_measured(
+    cli: Cli, lab: Path, architecture_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "board.json"
+    cli("calibrate", "board", "--networks", lab / "networks.csv", "-o", file)
+    ran = cli("profile", architecture_file, "--target", file, "--format", "json")
+    assert ran.code == 0
+    assert ran.document["estimate"]["extrapolated"]
+    assert "its interval is no promise" in ran.err
+
+
+def test_files_that_are_no_device_and_models_that_no_device_runs_are_refused(
+    cli: Cli, lab: Path, tmp_path: Path
+) -> None:
+    absent = cli("profile", lab / "net0.onnx", "--target", tmp_path / "absent.json")
+    assert (absent.code, "absent.json does not exist" in absent.err) == (2, True)
+    other = tmp_path / "other.json"
+    other.write_text('{"schema_version": 1}')
+    foreign = cli("profile", lab / "net0.onnx", "--target", other)
+    assert (foreign.code, "not an estimator of a device" in foreign.err) == (2, True)
+    cli("calibrate", "board", "--networks", lab / "networks.csv", "-o", tmp_path / "board.json")
+    package = cli("profile", tmp_path / "any.lanefit", "--target", tmp_path / "board.json")
+    assert (package.code, "made for an engine" in package.err) == (2, True)
+
+
+def test_an_unknown_operator_of_a_network_is_refused_by_name(cli: Cli, lab: Path, tmp_path: Path) -> None:
+    file = tmp_path / "board.json"
+    cli("calibrate", "board", "--from", lab / "kernels.csv", "--units", "24", "-o", file)
+    ran = cli("profile", lab / "net0.onnx", "--target", file)
+    assert ran.code == 2
+    assert "no global-pool float32 was measured on this device" in ran.err

@@ -66,7 +66,7 @@ def test_kinds_are_read_with_the_columns_that_they_need(tmp_path: Path, line: st
         ("Regular,32,64,14,14,128,0,2,1,0.25", "k is '0', not a whole number"),
         ("Regular,32,64,14,14,128,3,2,7,0.25", "elmtfused is 7"),
         ("Winograd,32,64,14,14,128,3,2,1,0.25", "'Winograd' is unknown; known: depthwise, regular"),
-        ("Depthwise,1,32,8,8,64,5,1,0,0.01", "depthwise convolution from 32 to 64 channels"),
+        ("Depthwise,1,32,8,8,48,5,1,0,0.01", "32 groups do not divide 32 and 48 channels"),
         (GOOD, "the operator of row 2 again"),
     ],
 )
