@@ -21,6 +21,7 @@ from ...export.quantise import is_quantised
 from .graph import OperatorGraph, OperatorNode
 from .onnx_operators import Operands, element_type, to_operator
 from .operator import Kind, Operator, Shape
+from .rewrite import compose_gelu
 
 _PASSED_ON = frozenset({"Identity", "Dropout"})
 _RANDOM = frozenset(
@@ -41,7 +42,7 @@ def read_onnx(path: Path, input_shape: tuple[int, ...] | None = None) -> Operato
 def operator_graph(model: ModelProto, input_shape: tuple[int, ...] | None = None) -> OperatorGraph:
     """The operator graph of a model in memory; see `read_onnx`."""
     prepared = normalise(model, input_shape) if is_quantised(model) else simplify(model, input_shape)
-    return _Reader(GraphIndex(_merged(prepared))).graph()
+    return compose_gelu(_Reader(GraphIndex(_merged(prepared))).graph())
 
 
 def _merged(model: ModelProto) -> ModelProto:
@@ -113,20 +114,20 @@ class _Reader:
         found: list[OperatorNode] = []
         for output in used:
             shapes = tuple(_extents(self.index.shape(name)) for name in names)
-            operands = Operands(shapes, _extents(self.index.shape(output)), constants, self._dtype(node, names, output))
+            operands = Operands(
+                shapes, _extents(self.index.shape(output)), constants, self._dtype(node, runtime, output)
+            )
             found.append(OperatorNode(output, to_operator(node, operands), names))
         return found
 
     def _is_used(self, name: str) -> bool:
         return name in self.index.outputs or bool(self.index.consumers[name])
 
-    def _dtype(self, node: NodeProto, names: tuple[str, ...], output: str) -> str:
+    def _dtype(self, node: NodeProto, runtime: list[str], output: str) -> str:
         """The type of what is read, or written where nothing is read; of conversions that of the integers."""
-        wanted = output if node.op_type == QUANTISE or not names else names[0]
-        if node.op_type == DEQUANTISE:
-            wanted = node.input[0]
-        elif node.name in self._integer:
-            wanted = self._stored(wanted)
+        wanted = runtime[0] if runtime and node.op_type != QUANTISE else output
+        if node.name in self._integer:
+            wanted = self._stored(self._resolve(wanted, integer=True))
         return element_type(self.index.dtype(wanted), wanted)
 
     def _stored(self, name: str) -> str:

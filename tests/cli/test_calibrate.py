@@ -51,7 +51,8 @@ def test_calibrating_prints_the_card_and_writes_what_profile_predicts_with(cli: 
         assert text in ran.out
     assert {path.name for path in plots.iterdir()} == {"errors.json", "errors.png", "predicted.json", "predicted.png"}
     profile = cli("profile", lab / "net3.onnx", "--target", file, "--format", "json").document
-    estimate = profile["estimate"]
+    estimate, memory = profile["estimate"], profile["memory"]
+    assert memory["peak_bytes"] == memory["arena_bytes"] + memory["weight_bytes"] > memory["live_bytes"] > 0
     assert estimate["lower_us"] <= estimate["latency_us"] <= estimate["upper_us"]
     assert estimate["measured_us"] == pytest.approx(network_us(random_networks(11, 0, dtype="float32")[3]), rel=1e-3)
     unseen = cli("profile", lab / "net10.onnx", "--target", file, "--format", "json").document["estimate"]

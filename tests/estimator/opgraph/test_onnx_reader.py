@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
-from lanefit.common.errors import InputError, ModelError
+from lanefit.common.errors import InputError, LanefitError, ModelError
 from lanefit.estimator.opgraph.graph import OperatorGraph
 from lanefit.estimator.opgraph.onnx_reader import operator_graph, read_onnx
 from lanefit.estimator.opgraph.operator import Kind, Operator, Window
-from lanefit.export.onnx_model import OPSET, model_bytes
+from lanefit.export.onnx_model import OPSET, model_bytes, parse_model
 from lanefit.export.quantise import quantise, random_calibration
 
 SHAPE = (1, 8, 12, 12)
@@ -199,6 +200,67 @@ def test_a_quantised_network_executes_on_integers_between_its_borders() -> None:
     ]  # fmt: skip
     assert graph.operators[1].weight_bytes == 8 * 8 * 9 + 8 * 4
     assert graph.nodes[2].inputs == (graph.nodes[1].name, graph.nodes[0].name)
+
+
+def gelu(order: str) -> list[NodeProto]:
+    """x/2 × (1 + erf(x/√2)), multiplied in one of three orders."""
+    nodes = [
+        helper.make_node("Div", ["x", "root"], ["scaled"]),
+        helper.make_node("Erf", ["scaled"], ["erf"]),
+        helper.make_node("Add", ["erf", "one"], ["plus"]),
+    ]
+    products = {
+        "whole first": [("plus", "x", "p"), ("p", "half", "g")],
+        "half first": [("plus", "half", "p"), ("x", "p", "g")],
+        "half aside": [("x", "half", "p"), ("p", "plus", "g")],
+    }
+    return [*nodes, *(helper.make_node("Mul", [a, b], [out]) for a, b, out in products[order])]
+
+
+GELU_CONSTANTS = {"root": np.float32(1.41421356), "one": np.float32(1), "half": np.float32(0.5)}
+
+
+@pytest.mark.parametrize("order", ["whole first", "half first", "half aside"])
+def test_a_gelu_of_five_operators_is_one(order: str) -> None:
+    constants = {name: np.asarray(value) for name, value in GELU_CONSTANTS.items()}
+    graph = read(*gelu(order), helper.make_node("Relu", ["g"], ["y"]), constants=constants)
+    assert [operator.kind for operator in graph.operators] == [Kind.GELU, Kind.RELU]
+    assert graph.nodes[0].inputs == ("x",)
+
+
+def test_a_gelu_that_others_look_into_stays_as_it_is_written() -> None:
+    constants = {name: np.asarray(value) for name, value in GELU_CONSTANTS.items()}
+    graph = read(*gelu("whole first"), helper.make_node("Add", ["g", "plus"], ["y"]), constants=constants)
+    assert len(graph.operators) == 6
+
+
+def test_views_of_stored_integers_are_views_of_integers() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Reshape", ["c", "shape"], ["r"]),
+        helper.make_node("MatMul", ["r", "m"], ["y"]),
+    ]
+    constants = {"w": weights(8, 8, 1, 1), "shape": np.array([1, 8, 144]), "m": weights(144, 4)}
+    graph = operator_graph(quantise(model(nodes, constants), random_calibration(SHAPE)))
+    assert {(o.kind, o.dtype) for o in graph.operators} >= {(Kind.RESHAPE, "int8"), (Kind.LINEAR, "int8")}
+    assert "float32" not in {operator.dtype for operator in graph.operators}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_damaged_model_is_read_or_refused_with_a_typed_error(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Split", ["c", "sizes"], ["a", "b"], axis=1),
+        helper.make_node("Concat", ["b", "a"], ["y"], axis=1),
+    ]
+    data = bytearray(model_bytes(model(nodes, {"w": weights(8, 8, 3, 3), "sizes": np.array([3, 5])})))
+    for _ in range(20):
+        damaged = bytearray(data)
+        for place in generator.integers(len(data), size=int(generator.integers(1, 4))):
+            damaged[place] = generator.integers(256)
+        with contextlib.suppress(LanefitError):
+            assert operator_graph(parse_model(bytes(damaged), where="damaged")).nodes
 
 
 def test_an_operator_on_floats_inside_of_a_quantised_network_keeps_its_conversions() -> None:
