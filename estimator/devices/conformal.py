@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from ...common.errors import EstimatorError
 
@@ -77,10 +78,17 @@ def fit_intervals(
 
 
 def conformal_quantile(scores: Array, miss_rate: float) -> float:
-    """The score that a further one exceeds with probability `miss_rate` at most; the largest where too few are known
-    for that promise."""
-    rank = min(ceil((len(scores) + 1) * (1 - miss_rate)), len(scores))
-    return float(np.sort(scores)[rank - 1])
+    """The score that a further one exceeds with probability `miss_rate` at most.
+
+    With too few scores for that promise (eight for one in ten), what normal errors of this size would exceed as
+    rarely, by Student's t, and never less than the largest score.
+    """
+    count = len(scores)
+    rank = ceil((count + 1) * (1 - miss_rate))
+    if rank <= count:
+        return float(np.sort(scores)[rank - 1])
+    size = float(np.sqrt(np.mean(scores**2)))
+    return max(float(scores.max()), float(stats.t.ppf(1 - miss_rate / 2, count)) * size)
 
 
 def intervals_from_dict(value: Mapping[str, Any]) -> Intervals:

@@ -59,7 +59,7 @@ class ResidualStack(RegressorMixin, BaseEstimator):
         process_rows: int = 2000,
         sample_rows: int = 700,
         trees: int = 0,
-        folds: int = 4,
+        folds: int = 6,
         random_state: int = 0,
     ) -> None:
         self.smooth_columns = smooth_columns

@@ -26,6 +26,17 @@ def test_as_many_measurements_are_inside_as_promised(miss_rate: float) -> None:
     assert np.mean(found) == pytest.approx(1 - miss_rate, abs=0.012)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_the_promise_holds_with_a_handful_of_normal_errors(count: int) -> None:
+    rng = np.random.default_rng(count)
+    ones, inside = np.ones(count), 0
+    for _ in range(400):
+        intervals = fit_intervals(ones, np.exp(0.1 * rng.normal(size=count)))
+        lower, upper = intervals.bounds([1.0])
+        inside += int(lower[0] <= np.exp(0.1 * rng.normal()) <= upper[0])
+    assert 0.87 <= inside / 400 <= 0.97
+
+
 def test_each_class_has_the_coverage_that_was_promised_for_all() -> None:
     classes = ["conv"] * 600 + ["pool"] * 600
     spread = np.array([0.05] * 600 + [0.5] * 600)
