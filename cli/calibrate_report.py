@@ -11,7 +11,7 @@ from .tables import pairs, table
 if TYPE_CHECKING:
     from ..estimator.devices.estimator import DeviceEstimator
 
-_BOX = ("batch", "rows", "channels_in", "channels_out", "taps", "stride")
+_BOX = ("batch", "rows", "channels_in", "channels_out", "taps", "subsampling")
 _HEADERS = ("what", "measured", "within 5 %", "within 10 %", "RMSPE", "Spearman")
 
 

@@ -15,7 +15,7 @@ Array: TypeAlias = NDArray[np.float64]
 Box: TypeAlias = dict[str, tuple[Array, Array]]
 
 _SIZES = (
-    "batch", "rows", "channels_in", "channels_out", "taps", "stride", "groups", "depth", "steps", "input_bytes",
+    "batch", "rows", "channels_in", "channels_out", "taps", "subsampling", "groups", "depth", "steps", "input_bytes",
     "output_bytes", "weight_bytes",
 )  # fmt: skip
 _BOXED = (*_SIZES, "epilogue")

@@ -102,6 +102,8 @@ def draw_learning(curve: Sequence[tuple[int, float]], path: Path, *, title: str)
     axes: Axes = figure.subplots()
     axes.plot([count for count, _ in curve], [share for _, share in curve], marker="o", color=BLUE)
     axes.set(xscale="log", ylim=(0, 1), xlabel="measured operators", ylabel="within 10 %", title=f"{title}: learning")
+    axes.set_xticks([count for count, _ in curve], labels=[str(count) for count, _ in curve])
+    axes.minorticks_off()
     return save_png(figure, path)
 
 

@@ -12,11 +12,11 @@ from ...common.errors import UnsupportedError
 from ..opgraph.operator import BYTES_PER_ELEMENT, CONVOLUTIONS, POOLS, Kind, Operator
 
 COLUMNS = (
-    "batch", "positions", "rows", "channels_in", "channels_out", "taps", "stride", "groups", "depth", "element_bytes",
-    "steps", "input_bytes", "extra_bytes", "output_bytes", "weight_bytes", "epilogue",
+    "batch", "positions", "rows", "channels_in", "channels_out", "taps", "subsampling", "groups", "depth",
+    "element_bytes", "steps", "input_bytes", "extra_bytes", "output_bytes", "weight_bytes", "epilogue",
 )  # fmt: skip
-"""positions: of the output, over all axes but batch and channels; depth: products summed for one output element;
-steps: multiply-accumulates, or elementary steps where there are none; extra_bytes: read by the epilogue alone;
+"""positions: of the output, over all axes but batch and channels; subsampling: stride over both axes; depth: products
+summed for one output element; steps: multiply-accumulates, or elementary steps where there are none; extra_bytes: read by the epilogue alone;
 epilogue: how many operators run in the same pass."""
 COLUMN = {name: index for index, name in enumerate(COLUMNS)}
 
@@ -66,7 +66,7 @@ def _channels_in(operator: Operator) -> int:
 
 
 def _window(operator: Operator) -> tuple[int, int, int]:
-    """Taps, stride over both axes, groups."""
+    """Taps, subsampling, groups."""
     window = operator.window
     return (1, 1, 1) if window is None else (window.taps, prod(window.stride), window.groups)
 

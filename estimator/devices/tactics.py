@@ -60,7 +60,7 @@ def gemm_work(x: Array, machine: Machine) -> Work:
     ]
     quarter = c["batch"] * np.ceil(c["positions"] / 4)
     tiles += [(16 * np.ceil(quarter / m) * np.ceil(columns / n), packed) for m, n in _WINOGRAD_TILES]
-    square = (c["taps"] == 9) & (c["stride"] == 1) & (c["groups"] == 1)
+    square = (c["taps"] == 9) & (c["subsampling"] == 1) & (c["groups"] == 1)
     always = np.ones_like(square)
     possible = [always] * len(machine.gemm_tiles) + [square] * len(_WINOGRAD_TILES)
     return _work(c, tiles, possible, machine)
@@ -85,7 +85,7 @@ def _work(
         log_edge=0.5 * np.log(c["taps"])[:, None],
         traffic=np.stack([c[name] for name in _TRAFFIC], 1),
         epilogue=c["epilogue"],
-        strided=(c["stride"] > 1).astype(np.float64),
+        strided=(c["subsampling"] > 1).astype(np.float64),
     )
 
 

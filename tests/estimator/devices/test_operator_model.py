@@ -88,7 +88,7 @@ def test_rows_of_shapes_hold_what_a_kernel_has_to_do() -> None:
     )  # fmt: skip
     row = dict(zip(COLUMN, shape_matrix([operator])[0].tolist(), strict=True))
     assert (row["batch"], row["positions"], row["channels_in"], row["channels_out"]) == (2, 25, 8, 16)
-    assert (row["taps"], row["stride"], row["depth"], row["epilogue"]) == (9, 4, 72, 2)
+    assert (row["taps"], row["subsampling"], row["depth"], row["epilogue"]) == (9, 4, 72, 2)
     assert (row["input_bytes"], row["extra_bytes"], row["output_bytes"]) == (1600, 800, 800)
 
 
