@@ -21,7 +21,7 @@ from host_networks import sample_networks, test_networks
 from threadpoolctl import threadpool_limits
 
 from lanefit.estimator.live.additive import AdditiveModel
-from lanefit.estimator.live.calibrate import Budget, calibrate, measure_networks, network_sum
+from lanefit.estimator.live.calibrate import PIECES, Budget, calibrate, measure_networks, network_sum
 from lanefit.estimator.live.executed import ExecutedGraph
 from lanefit.estimator.live.files import CalibratedDevice, save_device
 from lanefit.estimator.live.ort_runner import OrtRunner
@@ -35,7 +35,6 @@ from lanefit.estimator.metrics import accuracy, relative_errors
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import finish, parser
 
-PIECES = Protocol(min_visits=6, max_visits=12, visit_us=3_000, max_runs_per_visit=15)
 NETWORKS = Protocol(min_visits=5, max_visits=12, visit_us=20_000, max_runs_per_visit=100)
 Z90 = 1.645
 

@@ -19,13 +19,15 @@ from .additive import AdditiveModel, Deviations, Operators, covariance, fit_addi
 from .choice import choose, shares
 from .cut import Slice
 from .executed import ExecutedGraph
-from .memory import footprint_bytes, terms
+from .memory import footprint_bytes, gone, terms
 from .operator_costs import FAMILIES, OperatorCosts, Sum, fit_costs
 from .protocol import Protocol, measure
 from .sessions import LiveRunner, Session
 from .store import LiveMeasurement, LiveStore
 from .work import is_view
 
+PIECES = Protocol(min_visits=6, max_visits=12, visit_us=3_000, max_runs_per_visit=15)
+"""For pieces: few runs in a visit, since a sweep before each takes longer than most of them."""
 _LENGTHS = (2, 3, 4, 6, 8)
 _WARM_EVERY = 5  # one piece in so many is measured without a sweep
 _GUESS = (
@@ -62,12 +64,18 @@ class Piece:
     def definition(self, caches: Sequence[int]) -> Sum:
         found = terms(self.slice.nodes, caches, footprint=self.footprint if self.sweep_bytes else None)
         ports = len(self.slice.inputs()) + len(self.slice.outputs())
-        return Sum(tuple(found), ports, cold=self.sweep_bytes > 0)
+        between = self.footprint if self.sweep_bytes else footprint_bytes(self.slice.nodes)
+        return Sum(tuple(found), ports, _coldness(between, caches))
 
 
 def network_sum(graph: ExecutedGraph, caches: Sequence[int]) -> Sum:
     """A whole network as the model sees it."""
-    return Sum(tuple(terms(graph.nodes, caches)), len(graph.inputs) + len(graph.outputs))
+    cold = _coldness(footprint_bytes(graph.nodes), caches)
+    return Sum(tuple(terms(graph.nodes, caches)), len(graph.inputs) + len(graph.outputs), cold)
+
+
+def _coldness(footprint: float, caches: Sequence[int]) -> float:
+    return gone(footprint, caches[0]) if caches else 0.0
 
 
 def pieces(graphs: Sequence[ExecutedGraph], count: int, *, seed: int) -> list[Piece]:
@@ -123,7 +131,7 @@ def calibrate(
         EstimatorError: no samples, or a store with another device's data only.
         ToolchainError: the runtime refuses a piece.
     """
-    plan, rules = budget or Budget(), protocol or Protocol()
+    plan, rules = budget or Budget(), protocol or PIECES
     candidates = pieces(graphs, plan.candidates, seed=seed)
     definitions = [piece.definition(caches) for piece in candidates]
     targets = [network_sum(graph, caches) for graph in graphs]

@@ -19,6 +19,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, helper
 from ...common.errors import EstimatorError
 from ...common.files import stable_hash
 
+_DEFAULTS = {"auto_pad": "NOTSET", "ceil_mode": "0", "dilations": "1", "group": "1", "pads": "0", "strides": "1"}
 _BITS = {"float16": 16, "bfloat16": 16, "int4": 4, "uint4": 4, "bool": 8, "string": 64}
 
 
@@ -153,7 +154,9 @@ def _node(node: NodeProto, values: Mapping[str, Value]) -> ExecutedNode:
 
 
 def _attributes(attributes: Sequence[AttributeProto]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((a.name, _text(a)) for a in attributes))
+    """Attributes by name; those that say what holds without them are left out, as exporters differ in writing them."""
+    found = sorted((a.name, _text(a)) for a in attributes)
+    return tuple((name, text) for name, text in found if set(text.split(",")) != {_DEFAULTS.get(name)})
 
 
 def _text(attribute: AttributeProto) -> str:

@@ -51,7 +51,7 @@ def terms(nodes: Sequence[ExecutedNode], caches: Sequence[int], *, footprint: fl
     for node in nodes:
         operator = node.operator
         distances = [] if is_view(operator) else _distances(node, whole, touched, made)
-        found.append(Term(operator, tuple(sum(s * _gone(d, c) for s, d in distances) for c in caches)))
+        found.append(Term(operator, tuple(sum(s * gone(d, c) for s, d in distances) for c in caches)))
         if is_view(operator):
             made.update({name: made.get(node.inputs[0], 0.0) for name in node.outputs})
             continue
@@ -72,7 +72,7 @@ def _distances(node: ExecutedNode, whole: float, touched: float, made: dict[str,
     return [*found, *((value.size_bytes, moved) for value in operator.outputs)]
 
 
-def _gone(distance: float, capacity: float) -> float:
+def gone(distance: float, capacity: float) -> float:
     """Share of data that has left a cache of `capacity` bytes after `distance` other bytes, 0..1."""
     ratio = (distance / capacity) ** _STEEPNESS
     return ratio / (1 + ratio)

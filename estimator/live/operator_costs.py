@@ -32,12 +32,15 @@ _LEAN = 0.3  # weight of the family's costs beside one measurement of the kind
 
 @dataclass(frozen=True)
 class Sum:
-    """A model that runs as one: its operators, the tensors that cross its border, and whether it is run on `cold`
-    paths, after other memory was swept through the caches."""
+    """A model that runs as one: its operators, the tensors that cross its border, and how `cold` its paths are.
+
+    `cold` is the share, 0..1, of the runtime's own code and records that has left the innermost cache since the last
+    run.
+    """
 
     terms: tuple[Term, ...]
     ports: int
-    cold: bool = False
+    cold: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         terms = [{"operator": t.operator.as_dict(), "distant_bytes": list(t.distant_bytes)} for t in self.terms]
@@ -54,7 +57,7 @@ def sum_from_dict(value: Mapping[str, Any]) -> Sum:
         terms = tuple(
             Term(operator_from_dict(t["operator"]), tuple(float(b) for b in t["distant_bytes"])) for t in value["terms"]
         )
-        return Sum(terms, int(value["ports"]), bool(value["cold"]))
+        return Sum(terms, int(value["ports"]), float(value["cold"]))
     except (KeyError, TypeError, ValueError) as error:
         raise EstimatorError(f"malformed sum of operators: {error}", hint="measure it again") from error
 
@@ -124,7 +127,7 @@ def _surroundings(sums: Sequence[Sum], caches: int) -> Floats:
     for row, total in enumerate(sums):
         for term in total.terms:
             distant[row] += np.array(term.distant_bytes) / 1e3
-    once = [[1.0, float(total.cold), total.cold * len(total.terms), float(total.ports)] for total in sums]
+    once = [[1.0, total.cold, total.cold * len(total.terms), float(total.ports)] for total in sums]
     return np.hstack([np.array(once), distant])
 
 

@@ -45,13 +45,14 @@ def caches() -> tuple[int, ...]:
 
 
 def cache_steps() -> tuple[int, ...]:
-    """Capacities at which data becomes slower to fetch on this host: the caches', and one between the outer two.
+    """Capacities at which data becomes slower to fetch on this host: the second cache's, and parts of the outermost.
 
-    The outermost cache is shared with other cores and, in a virtual machine, with other machines: part of it is
-    often all that there is.
+    The outermost cache is shared with other cores and, in a virtual machine, with other machines; how much of it
+    serves this one is found by calibration.
     """
     found = caches() or (2**20, 2**25)
-    return (*found[:-1], round((found[-2] * found[-1]) ** 0.5), found[-1]) if len(found) > 1 else found
+    inner, outer = found[0], found[-1]
+    return (inner, *(part for part in (outer // 8, outer // 4, outer // 2, outer) if part > 2 * inner))
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def test_a_sum_survives_its_dictionary() -> None:
     assert sum_from_dict(one.as_dict()) == one
     assert sum_from_dict(one.as_dict()).digest == one.digest
     with pytest.raises(EstimatorError, match="malformed"):
-        sum_from_dict({"terms": [{}], "ports": 1, "cold": False})
+        sum_from_dict({"terms": [{}], "ports": 1, "cold": 0.0})
 
 
 def remaining(prior: NDArray[np.float64], targets: NDArray[np.float64], rows: NDArray[np.float64]) -> float:
