@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lanefit.estimator.live.ort_runner import OrtRunner
 from lanefit.estimator.live.rules import DeviceRules, find_rules
+from lanefit.estimator.live.tvm_runner import TvmRunner
 from lanefit.estimator.opgraph.semantics_probes import QUESTIONS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -19,10 +20,11 @@ from common import finish, parser
 
 def main() -> int:
     options = parser(__doc__)
+    options.add_argument("--runtime", choices=("onnxruntime", "tvm"), default="onnxruntime", help="what to ask")
     options.add_argument("--threads", type=int, default=1, help="processors that the runtime uses (default: 1)")
-    options.add_argument("--level", default="all", help="none, basic, extended or all (default: %(default)s)")
+    options.add_argument("--level", default="all", help="ONNX Runtime's: none, basic, extended or all")
     args = options.parse_args()
-    runner = OrtRunner(args.threads, level=args.level)
+    runner = TvmRunner(args.threads) if args.runtime == "tvm" else OrtRunner(args.threads, level=args.level)
     found = find_rules(runner, seed=args.seed)
     show(found)
     finish(args.json, found.as_dict(), seed=args.seed)
