@@ -36,6 +36,7 @@ def calibrate(
         int | None,
         typer.Option("--units", min=1, help="Parallel units; found from the data if absent.", show_default=False),
     ] = None,
+    pack: Annotated[int, typer.Option("--pack", min=1, help="Channels packed together, with --units.")] = 1,
     fusion: Annotated[
         bool,
         typer.Option(help="Activations and residual sums run in one pass with the convolution before them."),
@@ -75,7 +76,7 @@ def calibrate(
             raise ConfigError("--live measures, and reads no tables", where="--live", hint="calibrate twice")
         plan = LivePlan(tuple(samples or ()), runtime, threads, count, path.with_suffix(".sqlite"), seed)
         return calibrate_live(output, target, plan, path)
-    return _from_tables(output, target, kernels, networks, dtype, units, fusion, path, plots, seed)
+    return _from_tables(output, target, kernels, networks, dtype, _machine(units, pack), fusion, path, plots, seed)
 
 
 def _from_tables(
@@ -84,7 +85,7 @@ def _from_tables(
     kernels: Path | None,
     networks: Path | None,
     dtype: str,
-    units: int | None,
+    machine: Machine | None,
     fusion: bool,
     path: Path,
     plots: Path | None,
@@ -101,7 +102,7 @@ def _from_tables(
     measurements = read_measurements(kernels, networks, dtype=dtype)
     begin("fitting")
     rules = EPILOGUES if fusion else NO_FUSION
-    fit = fit_device(target, measurements, machine=_machine(units), fusion=rules, seed=seed)
+    fit = fit_device(target, measurements, machine=machine, fusion=rules, seed=seed)
     save_device(fit.estimator, path)
     drawn: list[Path] = []
     if plots is not None:
@@ -113,7 +114,9 @@ def _from_tables(
     return 0
 
 
-def _machine(units: int | None) -> Machine | None:
+def _machine(units: int | None, pack: int) -> Machine | None:
     from ..estimator.devices.machine import Machine
 
-    return None if units is None else Machine(units)
+    if units is None and pack > 1:
+        raise ConfigError("packing is found from the data together with the units", where="--pack", hint="give --units")
+    return None if units is None else Machine(units, pack)

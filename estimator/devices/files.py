@@ -80,15 +80,6 @@ def load_device(path: Path) -> DeviceEstimator:
         raise EstimatorError(f"{path.name} is damaged: {text}", where=str(path), hint=_AGAIN) from error
 
 
-def is_device_file(path: Path) -> bool:
-    """Whether `path` says of itself that it is an estimator of a device; anything unreadable does not."""
-    try:
-        value = read_json(path)
-    except LanefitError:
-        return False
-    return isinstance(value, dict) and value.get("format") == FORMAT
-
-
 def _read(path: Path) -> _File:
     try:
         value = read_json(path)

@@ -16,8 +16,8 @@ COLUMNS = (
     "element_bytes", "steps", "input_bytes", "extra_bytes", "output_bytes", "weight_bytes", "epilogue",
 )  # fmt: skip
 """positions: of the output, over all axes but batch and channels; subsampling: stride over both axes; depth: products
-summed for one output element; steps: multiply-accumulates, or elementary steps where there are none; extra_bytes: read by the epilogue alone;
-epilogue: how many operators run in the same pass."""
+summed for one output element; steps: multiply-accumulates, or elementary steps where there are none; extra_bytes: read
+by the epilogue alone; epilogue: how many operators run in the same pass."""
 COLUMN = {name: index for index, name in enumerate(COLUMNS)}
 
 

@@ -91,6 +91,7 @@ def test_two_calibrations_write_the_same_bytes(cli: Cli, lab: Path, tmp_path: Pa
     [
         ((), "nothing to calibrate from"),
         (("--from", "absent.csv"), "cannot read absent.csv"),
+        (("--from", "kernels.csv", "--pack", "4"), "give --units"),
         (("--networks", "kernels.csv"), "no column onnx"),
     ],
 )

@@ -1,24 +1,18 @@
 """The operator model on a published table: convolutions timed with TensorRT int8 on a V100."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from reference_tables import latency_path
 
 from lanefit.estimator.devices.conformal import coverage
 from lanefit.estimator.devices.operator_model import OperatorRegressor
 from lanefit.estimator.metrics import accuracy
 from lanefit.estimator.tables.kernels import checked, read_kernels
 
-DATA = Path(os.environ.get("LANEFIT_DATA", Path(__file__).parents[4] / "shared" / "data"))
-TABLE = DATA / "latency" / "v100_trt_conv_int8_ms.csv"
-
 
 @pytest.mark.slow
-@pytest.mark.skipif(not TABLE.exists(), reason=f"{TABLE.name} is not there: set LANEFIT_DATA")
 def test_two_thousand_kernels_predict_the_other_ones() -> None:
-    kernels = checked(read_kernels(TABLE, dtype="int8"))
+    kernels = checked(read_kernels(latency_path("v100_trt_conv_int8_ms.csv"), dtype="int8"))
     order = np.random.default_rng(0).permutation(len(kernels))
     train, test = ([kernels[i] for i in part] for part in (order[:2000], order[2000:8000]))
     model = OperatorRegressor().fit([k.operator for k in train], [k.latency_us for k in train])
