@@ -28,10 +28,10 @@ from common import finish, parser
 FIGURES = ("acc5", "acc10", "rmspe", "spearman", "interval90_coverage")
 
 
-def seed_figures(table: MeasuredArchitectures, train: int, seed: int) -> dict[str, Any]:
+def seed_figures(table: MeasuredArchitectures, train: int, test: int | None, seed: int) -> dict[str, Any]:
     """Everything about one random split."""
     order = np.random.default_rng(seed).permutation(len(table.time))
-    fitted, tested = order[:train], order[train:]
+    fitted, tested = order[:train], order[train:][:test]
     started = time.process_time()
     reading, _ = choose_reading(READINGS, lambda i, name: table.counts(int(fitted[i]), name), table.time[fitted])
     fit = fit_networks([table.counts(int(i), reading) for i in fitted], table.time[fitted])
@@ -69,6 +69,7 @@ def main() -> None:
         "--train", type=int, default=500, metavar="N", help="networks to fit to (default: %(default)s)"
     )
     options.add_argument("--seeds", type=int, default=5, metavar="N", help="random splits (default: %(default)s)")
+    options.add_argument("--test", type=int, metavar="N", help="networks to judge on (default: all others)")
     given = options.parse_args()
     table = read_measured(given.table, given.archs, given.column)
     if not 10 <= given.train < len(table.time):
@@ -77,7 +78,7 @@ def main() -> None:
     print("seed " + " ".join(f"{name:>10.10}" for name in FIGURES) + "  reading")
     runs = []
     for seed in range(given.seed, given.seed + given.seeds):
-        runs.append(seed_figures(table, given.train, seed))
+        runs.append(seed_figures(table, given.train, given.test, seed))
         row = " ".join(f"{runs[-1][name]:10.4f}" for name in FIGURES)
         print(f"{seed:4d} {row}  {runs[-1]['reading']}{', surroundings' if runs[-1]['structure'] else ''}", flush=True)
     figures = summary(runs)
