@@ -35,8 +35,8 @@ _SPACE: dict[str, tuple[str, tuple[int, ...], str]] = {
     "se": ("block", (0, 1), "squeeze-and-excitation in the blocks of stage"),
 }
 _RESOLUTION = Whole(32, 1024)
-_BOOLEANS = {"true": 1, "false": 0, "1": 1, "0": 0}
-_WHOLE = re.compile(r"\d{1,4}")
+_BOOLEANS = {"true": 1, "false": 0}
+_WHOLE = re.compile(r"(\d{1,4})(\.0*)?")  # spreadsheets write 6 as 6.0
 
 COLUMNS = tuple(f"block{stage}_{part}" for stage in range(len(WIDTHS)) for part in _SPACE)
 """The columns that say in the tables what a network is."""
@@ -110,11 +110,13 @@ def _cell(row: Mapping[str, str], column: str) -> int:
     text = row.get(column)
     if text is None:
         raise ConfigError(f"column {column} is missing", where=column, hint=f"needed: {', '.join(COLUMNS)}")
-    if column.endswith("_se") and text.strip().lower() in _BOOLEANS:
-        return _BOOLEANS[text.strip().lower()]
-    if not _WHOLE.fullmatch(text.strip()):
+    word = text.strip().lower()
+    if column.endswith("_se") and word in _BOOLEANS:
+        return _BOOLEANS[word]
+    match = _WHOLE.fullmatch(word)
+    if match is None:
         raise ConfigError(f"column {column} cannot be {text!r}", where=column, hint=f"allowed: {_rule(column)}")
-    return int(text)
+    return int(match[1])
 
 
 @lru_cache

@@ -43,6 +43,13 @@ def test_architectures_survive_as_rows(seed: int) -> None:
     assert parse_columns(format_columns(drawn)) == drawn
 
 
+def test_numbers_and_booleans_are_read_as_spreadsheets_write_them() -> None:
+    row = format_columns(MNASNET.middle())
+    for written in ("True", "true", "TRUE", "1", "1.0"):
+        assert parse_columns({**row, "block0_se": written, "block0_e": " 6.0 "}).values["block0_se"] == 1
+    assert parse_columns({**row, "block0_e": "6.0"}).values["block0_e"] == 6
+
+
 def test_squeeze_and_excitation_adds_a_gate_to_every_block_of_its_stage() -> None:
     plain = MNASNET.middle().with_values(**{f"block{stage}_se": 0 for stage in range(7)})
     gated = plain.with_values(block2_se=1, block2_l=3)
