@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,29 +26,34 @@ from zoo.transformer import VitTiny
 SAMPLE, TEST = 0, 1  # streams of random numbers
 SAMPLES = {"ibn-classifier": 40, "nas-bench-201": 12, "mnasnet": 24, "vit": 4, "axial": 6}
 TESTS = {"ibn-classifier": 20, "nas-bench-201": 19, "mnasnet": 19, "vit": 1, "axial": 1}
+FAMILIES = tuple(TESTS)
 PORTS = {"ibn-classifier": (1, 10), "nas-bench-201": (3, 10), "mnasnet": (3, 1000)}  # input channels, classes
 WIDTHS = (128, 192, 256, 320, 384)  # of transformers: 64 for each head
 FRAMES, SIDES, CHANNELS = range(6, 15), (8, 12, 16, 24), (64, 128, 256)  # of axial blocks
 
 
-def sample_networks(seed: int, folder: Path) -> dict[str, ModelProto]:
-    """What the user's networks look like: 86 random architectures of the families that will be searched."""
-    found = dict(_architectures(seed, SAMPLE, SAMPLES, set()))
+def sample_networks(seed: int, folder: Path, wanted: Collection[str]) -> dict[str, ModelProto]:
+    """What the user's networks look like: random architectures of the families that will be searched, 86 of all."""
+    counts = {name: count for name, count in SAMPLES.items() if name in wanted}
+    found = dict(_architectures(seed, SAMPLE, counts, set()))
     generator = np.random.default_rng((seed, SAMPLE))
-    for number in range(SAMPLES["vit"]):
+    for number in range(counts.get("vit", 0)):
         width = int(generator.choice(WIDTHS))
         found[f"vit-{number}"] = _stored(folder, f"vit-{width}-1", lambda w=width: _vit(w, 1))
-    for number in range(SAMPLES["axial"]):
+    for number in range(counts.get("axial", 0)):
         found[f"axial-{number}"] = _axial(folder, generator)
     return found
 
 
-def test_networks(seed: int, folder: Path) -> dict[str, ModelProto]:
-    """60 networks, none of them among the samples: ViT-tiny (Touvron et al. 2020) with 12 blocks is always one."""
+def test_networks(seed: int, folder: Path, wanted: Collection[str]) -> dict[str, ModelProto]:
+    """60 networks of all families, none among the samples; ViT-tiny (Touvron et al. 2020, 12 blocks) is always one."""
+    counts = {name: count for name, count in TESTS.items() if name in wanted}
     known = {a.digest() for a in _drawn(seed, SAMPLE, SAMPLES, set())}
-    found = dict(_architectures(seed, TEST, TESTS, known))
-    found["vit-tiny"] = _stored(folder, "vit-192-12", lambda: _vit(192, 12))
-    found["axial-block"] = _axial(folder, np.random.default_rng((seed, TEST)))
+    found = dict(_architectures(seed, TEST, counts, known))
+    if "vit" in wanted:
+        found["vit-tiny"] = _stored(folder, "vit-192-12", lambda: _vit(192, 12))
+    if "axial" in wanted:
+        found["axial-block"] = _axial(folder, np.random.default_rng((seed, TEST)))
     return found
 
 
@@ -65,7 +70,7 @@ def _drawn(seed: int, stream: int, counts: dict[str, int], known: set[str]) -> I
     """Different architectures of the searchable families; cells that compute nothing are no networks."""
     taken = set(known)
     for number, name in enumerate(PORTS):
-        space, left = Space.of(families.get(name)), counts[name]
+        space, left = Space.of(families.get(name)), counts.get(name, 0)
         for value in np.random.SeedSequence((seed, stream, number)).generate_state(10 * left + 10):
             architecture = families.get(name).canonicalise(space.sample(int(value)))
             alive = name != "nas-bench-201" or connected(architecture)

@@ -12,12 +12,14 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
+from typing import Literal, TypeAlias
 
 import numpy as np
-from host_networks import sample_networks, test_networks
+from host_networks import FAMILIES, sample_networks, test_networks
+from onnx import ModelProto
 from threadpoolctl import threadpool_limits
 
 from lanefit.estimator.live.additive import AdditiveModel
@@ -35,16 +37,17 @@ from lanefit.estimator.metrics import accuracy, relative_errors
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import finish, parser
 
-NETWORKS = Protocol(min_visits=5, max_visits=12, visit_us=20_000, max_runs_per_visit=100)
+NETWORKS = Protocol(warm_up=1, runs_per_visit=1, min_visits=6, max_visits=12, visit_us=30_000)
 Z90 = 1.645
+Clock: TypeAlias = Literal["wall", "processor"]
 
 
-def runner_of(name: str, threads: int, clock: str) -> LiveRunner:
+def runner_of(name: str, threads: int, clock: Clock) -> LiveRunner:
     if name == "onnxruntime":
-        return OrtRunner(threads, clock="processor" if clock == "processor" else "wall")
+        return OrtRunner(threads, clock=clock)
     from lanefit.estimator.live.tvm_runner import TvmRunner
 
-    return TvmRunner(threads)
+    return TvmRunner(threads, clock=clock)
 
 
 def measured_pass(
@@ -61,12 +64,11 @@ def measured_pass(
 
 
 def calibrated(
-    runner: LiveRunner, store: LiveStore, work: Path, seed: int, budget: Budget
+    runner: LiveRunner, store: LiveStore, samples: Iterable[ModelProto], seed: int, budget: Budget
 ) -> tuple[AdditiveModel, float]:
-    """The model and the seconds that it took, without writing the sample networks themselves."""
-    samples = sample_networks(seed, work)
+    """The model and the seconds that it took."""
     begin = time.perf_counter()
-    graphs = [runner.executed(model) for model in samples.values()]
+    graphs = [runner.executed(model) for model in samples]
     reference = runner.prepare(runner.executed(reference_model()).model)
     model = calibrate(
         runner, graphs, store, caches=cache_steps(), budget=budget, protocol=PIECES, reference=reference, seed=seed,
@@ -113,16 +115,25 @@ def main() -> int:
     options.add_argument("--measurements", type=int, default=280, help="pieces to measure (default: %(default)s)")
     options.add_argument("--clock", choices=("wall", "processor"), default="wall", help="processor time needs 1 thread")
     options.add_argument("--work", type=Path, metavar="DIR", help="keep models and measurements here, and resume")
+    options.add_argument(
+        "--families", type=lambda text: text.split(","), default=FAMILIES, help=f"some of {','.join(FAMILIES)}"
+    )
     args = options.parse_args()
+    if unknown := set(args.families) - set(FAMILIES):
+        options.error(f"unknown families {', '.join(sorted(unknown))}; known: {', '.join(FAMILIES)}")
     with tempfile.TemporaryDirectory() as temporary, threadpool_limits(1):
         work = args.work or Path(temporary)
         runner = runner_of(args.runtime, args.threads, args.clock)
         budget = Budget(measurements=args.measurements)
-        graphs = {name: runner.executed(model) for name, model in test_networks(args.seed, work / "models").items()}
+        graphs = {
+            name: runner.executed(model)
+            for name, model in test_networks(args.seed, work / "models", args.families).items()
+        }
         before = host_state()
         with LiveStore(work / f"{args.runtime}-{args.threads}-{args.seed}.sqlite") as store:
             first = measured_pass(1, runner, graphs, store, args.seed)
-            model, seconds = calibrated(runner, store, work / "models", args.seed, budget)
+            samples = sample_networks(args.seed, work / "models", args.families).values()
+            model, seconds = calibrated(runner, store, samples, args.seed, budget)
             second = measured_pass(2, runner, graphs, store, args.seed)
         caches = cache_steps()
         save_device(work / "device.json", CalibratedDevice(model, runner.device, runner.toolchain, caches))
