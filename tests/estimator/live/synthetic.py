@@ -88,6 +88,10 @@ def unoptimised(model: ModelProto) -> ExecutedGraph:
     return executed_graph(model, shapes)
 
 
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 @dataclass
 class SyntheticRunner:
     """A runtime whose latency is known: 3 µs a run, 1 µs and 25 µs per million MACs an operator, a bit by kernel."""
@@ -98,6 +102,7 @@ class SyntheticRunner:
     threads: int = 1
     prepared: int = 0
     fail_after: int | None = None
+    failure: Callable[[], None] = _interrupt
 
     def executed(self, model: ModelProto) -> ExecutedGraph:
         return unoptimised(model)
@@ -105,7 +110,7 @@ class SyntheticRunner:
     def prepare(self, model: ModelProto, *, sweep_bytes: int = 0) -> SyntheticSession:
         self.prepared += 1
         if self.fail_after is not None and self.prepared > self.fail_after:
-            raise KeyboardInterrupt
+            self.failure()
         return self.device_model.session(f"model{self.prepared}", true_latency_us(self.executed(model)))
 
     @contextmanager

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -46,6 +48,23 @@ def test_a_killed_calibration_resumes_where_it_stopped(tmp_path: Path) -> None:
     nothing_left = SyntheticRunner()
     run(nothing_left, path)
     assert nothing_left.prepared == 0
+
+
+def test_a_calibration_that_the_system_kills_resumes_with_what_it_had_measured(tmp_path: Path) -> None:
+    path = tmp_path / "live.sqlite"
+    child = os.fork()
+    if not child:
+        try:
+            run(SyntheticRunner(fail_after=20, failure=lambda: os.kill(os.getpid(), signal.SIGKILL)), path)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    with LiveStore(path) as store:
+        kept = len(store)
+    assert kept == 14  # the two batches of the first round
+    again = SyntheticRunner()
+    run(again, path)
+    assert again.prepared == BUDGET.measurements - kept
 
 
 def test_another_toolchain_is_measured_anew(tmp_path: Path) -> None:
