@@ -144,8 +144,11 @@ def calibrate(
         picks = next_pieces(targets, [definitions[i] for i in fresh], list(known.values()), quota)
         chosen = [fresh[pick] for pick in picks]
         for part in _parts(chosen, plan.batch):
+            before = len(known)
             _measure_batch(runner, store, [(candidates[i], definitions[i]) for i in part], rules, reference, seed)
             known = _known(store, runner)
+            if len(known) == before:
+                raise EstimatorError("the store does not keep what is measured", where=str(store.path))
             progress(len(known), plan.measurements)
     return fit(list(known.values()))
 

@@ -51,7 +51,7 @@ def terms(nodes: Sequence[ExecutedNode], caches: Sequence[int], *, footprint: fl
     for node in nodes:
         operator = node.operator
         distances = [] if is_view(operator) else _distances(node, whole, touched, made)
-        found.append(Term(operator, tuple(sum(s * gone(d, c) for s, d in distances) for c in caches)))
+        found.append(Term(operator, tuple(float(sum(s * gone(d, c) for s, d in distances)) for c in caches)))
         if is_view(operator):
             made.update({name: made.get(node.inputs[0], 0.0) for name in node.outputs})
             continue

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from estimator.live.synthetic import chain_graph, true_latency_us, unoptimised
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from lanefit.common.errors import EstimatorError
 from lanefit.estimator.live.additive import AdditiveModel, fit_additive
 from lanefit.estimator.live.choice import choose
-from lanefit.estimator.live.executed import ExecutedGraph
+from lanefit.estimator.live.executed import ExecutedGraph, ExecutedNode, ExecutedOperator, Value
 from lanefit.estimator.live.memory import terms
 from lanefit.estimator.live.operator_costs import Sum, sum_from_dict
 
@@ -106,8 +108,12 @@ def test_too_few_or_impossible_measurements_are_refused() -> None:
 
 def test_a_sum_survives_its_dictionary() -> None:
     one = as_sum(random_graph(np.random.default_rng(3), 3))
-    assert sum_from_dict(one.as_dict()) == one
-    assert sum_from_dict(one.as_dict()).digest == one.digest
+    view = ExecutedOperator("Reshape", (Value((4, 4), "float32"),), (Value((16,), "float32"),))
+    node = ExecutedNode("view", view, ("a",), ("b",))
+    for total in (one, Sum(tuple(terms([node], CACHES)), 2), Sum(tuple(terms([node], CACHES)), 2, 1.0)):
+        again = sum_from_dict(json.loads(json.dumps(total.as_dict())))
+        assert again == total
+        assert again.digest == total.digest
     with pytest.raises(EstimatorError, match="malformed"):
         sum_from_dict({"terms": [{}], "ports": 1, "cold": 0.0})
 
