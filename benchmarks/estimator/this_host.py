@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias
@@ -37,6 +38,7 @@ from lanefit.estimator.metrics import accuracy, relative_errors
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import finish, parser
 
+SETTLE_MS = 30.0  # for several threads
 NETWORKS = Protocol(warm_up=1, runs_per_visit=1, min_visits=6, max_visits=12, visit_us=30_000)
 Z90 = 1.645
 Clock: TypeAlias = Literal["wall", "processor"]
@@ -50,6 +52,10 @@ def runner_of(name: str, threads: int, clock: Clock) -> LiveRunner:
     return TvmRunner(threads, clock=clock)
 
 
+def settled(protocol: Protocol, runner: LiveRunner) -> Protocol:
+    return replace(protocol, settle_ms=SETTLE_MS if runner.threads > 1 else 0.0)
+
+
 def measured_pass(
     number: int, runner: LiveRunner, graphs: Mapping[str, ExecutedGraph], store: LiveStore, seed: int
 ) -> dict[str, LiveMeasurement]:
@@ -57,7 +63,13 @@ def measured_pass(
     reference = runner.prepare(runner.executed(reference_model()).model)
     named = {f"{name} pass {number}": graph for name, graph in graphs.items()}
     found = measure_networks(
-        runner, named, store, caches=cache_steps(), protocol=NETWORKS, reference=reference, seed=seed + number
+        runner,
+        named,
+        store,
+        caches=cache_steps(),
+        protocol=settled(NETWORKS, runner),
+        reference=reference,
+        seed=seed + number,
     )
     reference.close()
     return {name.removesuffix(f" pass {number}"): measured for name, measured in found.items()}
@@ -71,7 +83,8 @@ def calibrated(
     graphs = [runner.executed(model) for model in samples]
     reference = runner.prepare(runner.executed(reference_model()).model)
     model = calibrate(
-        runner, graphs, store, caches=cache_steps(), budget=budget, protocol=PIECES, reference=reference, seed=seed,
+        runner, graphs, store, caches=cache_steps(), budget=budget, protocol=settled(PIECES, runner),
+        reference=reference, seed=seed,
         progress=lambda done, total: print(f"  {done} of {total} pieces", file=sys.stderr),
     )  # fmt: skip
     reference.close()

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal, cast
 
 from onnx import ModelProto
 
 from ...common.errors import InputError
 from .executed import ExecutedGraph, Value
 from .ort_graph import open_session, ort_graph, session_options
-from .sessions import feeds
+from .sessions import Arrays, feeds
 from .state import host_device, host_state, pinned
 from .sweep import own_processors, sweep_buffer
 
@@ -53,7 +53,7 @@ class OrtRunner:
 
     def prepare(self, model: ModelProto, *, sweep_bytes: int = 0) -> OrtSession:
         clock = time.perf_counter_ns if self._clock == "wall" else time.thread_time_ns
-        return OrtSession(model.SerializeToString(), self.threads, self.processors, clock, sweep_bytes)
+        return OrtSession(model.SerializeToString(), self.threads, clock, sweep_bytes)
 
     def ready(self) -> AbstractContextManager[None]:
         return pinned(self.processors)
@@ -63,28 +63,36 @@ class OrtRunner:
 
 
 class OrtSession:
-    """A loaded model that runs without optimisation: what it is given has been optimised before."""
+    """A loaded model that runs without optimisation: what it is given has been optimised before.
 
-    def __init__(self, model: bytes, threads: int, processors: list[int], clock: Callable[[], int], sweep: int) -> None:
-        self._clock = clock
-        options = session_options(threads, "none")
-        # idle sessions must not take the processor from the one that is measured
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if threads > 1:
-            pinned = ";".join(str(processor + 1) for processor in processors[1:])
-            options.add_session_config_entry("session.intra_op_thread_affinities", pinned)
-        self._session = open_session(model, options)
+    With several threads it is closed whenever it pauses: its threads spin for long after a run, and would take the
+    processors from the next session.
+    """
+
+    def __init__(self, model: bytes, threads: int, clock: Callable[[], int], sweep: int) -> None:
+        self._clock, self._model, self._threads = clock, model, threads
+        self._sweep = sweep_buffer(sweep)
+        self._feeds: Arrays = {}
+        self._is_open = False
+        self._open()
+        self.pause()
+
+    def _open(self) -> None:
+        options = session_options(self._threads, "none")
+        self._session = open_session(self._model, options)
         self._binding = self._session.io_binding()
         shapes = {i.name: Value(tuple(i.shape), _dtype(i.type)) for i in self._session.get_inputs()}
-        self._feeds = feeds(shapes)
+        self._feeds = self._feeds or feeds(shapes)
         for name, array in self._feeds.items():
             self._binding.bind_cpu_input(name, array)
-        self._sweep = sweep_buffer(sweep)
         for output in self._session.get_outputs():
             self._binding.bind_output(output.name)
+        self._is_open = True
 
     def run(self) -> float:
         """Latency in µs; before each run other memory is swept through the caches, then the inputs are touched."""
+        if not self._is_open:
+            self._open()
         if self._sweep.size:
             self._sweep.max()
             for array in self._feeds.values():
@@ -93,8 +101,13 @@ class OrtSession:
         self._session.run_with_iobinding(self._binding)
         return (self._clock() - begin) / 1e3
 
+    def pause(self) -> None:
+        if self._threads > 1:
+            self.close()
+
     def close(self) -> None:
-        del self._binding, self._session
+        self._is_open = False
+        self._binding = self._session = cast(Any, None)
 
 
 def _dtype(text: str) -> str:

@@ -8,6 +8,7 @@ or when a cap is reached, which the result then says.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -24,8 +25,9 @@ from .sessions import Session
 class Protocol:
     """How to measure.
 
-    A visit runs an item `warm_up` times unrecorded, then at least `runs_per_visit` times and until `visit_us` have
-    passed, but at most `max_runs_per_visit` times. Every item gets at least `min_visits` visits, and more until the
+    A visit runs an item `warm_up` times unrecorded and for `settle_ms` (in which the system spreads new threads over
+    the processors), then at least `runs_per_visit` times and until `visit_us` have passed, but at most
+    `max_runs_per_visit` times. Every item gets at least `min_visits` visits, and more until the
     interval of `confidence` around the median of its visits is within ±`tolerance` of it, at most `max_visits`.
     The reference runs after every `reference_every` visits.
     """
@@ -39,6 +41,7 @@ class Protocol:
     tolerance: float = 0.02
     confidence: float = 0.90
     reference_every: int = 4
+    settle_ms: float = 0.0
 
     def __post_init__(self) -> None:
         counts = (self.runs_per_visit, self.min_visits, self.reference_every, self.warm_up + 1)
@@ -129,7 +132,10 @@ def median_interval(samples: Sequence[float], confidence: float) -> tuple[float,
 
 def _visit(session: Session, protocol: Protocol) -> tuple[tuple[float, ...], float]:
     """All recorded runs of one visit, and their median."""
+    until = time.monotonic() + protocol.settle_ms / 1e3
     for _ in range(protocol.warm_up):
+        session.run()
+    while time.monotonic() < until:
         session.run()
     runs: list[float] = []
     total = 0.0
@@ -141,6 +147,7 @@ def _visit(session: Session, protocol: Protocol) -> tuple[tuple[float, ...], flo
             raise EstimatorError(f"a run took {latency} µs", hint="the clock of the device cannot be trusted")
         runs.append(latency)
         total += latency
+    session.pause()
     return tuple(runs), median(runs)
 
 

@@ -23,6 +23,10 @@ class Session(Protocol):
         """Runs once and returns the latency in µs."""
         ...
 
+    def pause(self) -> None:
+        """Gives back what would disturb other sessions while this one is not running, such as spinning threads."""
+        ...
+
     def close(self) -> None: ...
 
 

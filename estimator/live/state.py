@@ -57,9 +57,9 @@ def cache_steps() -> tuple[int, ...]:
 
 @contextmanager
 def pinned(processors: Sequence[int]) -> Iterator[None]:
-    """Keeps the calling thread on the first of `processors`; the runtime's own threads take the others."""
+    """Keeps the calling thread, and threads that it starts meanwhile, on `processors`."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {processors[0]})
+    os.sched_setaffinity(0, processors)
     try:
         yield
     finally:

@@ -90,6 +90,9 @@ class TvmSession:
         self._main(*self._tensors)
         return (self._clock() - begin) / 1e3
 
+    def pause(self) -> None:
+        """Nothing runs on between runs."""
+
     def close(self) -> None:
         del self._main, self._machine, self._tensors
 
@@ -176,6 +179,9 @@ class TvmRpcSession:
             return float(self._timer(_MAIN).results[0]) * 1e6
         except Exception as error:
             raise _refused(error) from error
+
+    def pause(self) -> None:
+        """Nothing runs on between runs."""
 
     def close(self) -> None:
         del self._timer, self._machine

@@ -37,6 +37,7 @@ class SyntheticSession:
     name: str
     latency_us: float
     closed: bool = False
+    paused: int = 0
 
     def run(self) -> float:
         device = self.device
@@ -46,6 +47,9 @@ class SyntheticSession:
         device.now += latency
         device.log.append(self.name)
         return latency
+
+    def pause(self) -> None:
+        self.paused += 1
 
     def close(self) -> None:
         self.closed = True
