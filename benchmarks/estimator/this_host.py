@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias
@@ -28,7 +27,7 @@ from lanefit.estimator.live.calibrate import PIECES, Budget, calibrate, measure_
 from lanefit.estimator.live.executed import ExecutedGraph
 from lanefit.estimator.live.files import CalibratedDevice, save_device
 from lanefit.estimator.live.ort_runner import OrtRunner
-from lanefit.estimator.live.protocol import Protocol
+from lanefit.estimator.live.protocol import Protocol, settled
 from lanefit.estimator.live.reference import reference_model
 from lanefit.estimator.live.sessions import LiveRunner
 from lanefit.estimator.live.state import cache_steps, host_state
@@ -38,7 +37,6 @@ from lanefit.estimator.metrics import accuracy, relative_errors
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import finish, parser
 
-SETTLE_MS = 30.0  # for several threads
 NETWORKS = Protocol(warm_up=1, runs_per_visit=1, min_visits=6, max_visits=12, visit_us=30_000)
 Z90 = 1.645
 Clock: TypeAlias = Literal["wall", "processor"]
@@ -52,10 +50,6 @@ def runner_of(name: str, threads: int, clock: Clock) -> LiveRunner:
     return TvmRunner(threads, clock=clock)
 
 
-def settled(protocol: Protocol, runner: LiveRunner) -> Protocol:
-    return replace(protocol, settle_ms=SETTLE_MS if runner.threads > 1 else 0.0)
-
-
 def measured_pass(
     number: int, runner: LiveRunner, graphs: Mapping[str, ExecutedGraph], store: LiveStore, seed: int
 ) -> dict[str, LiveMeasurement]:
@@ -67,7 +61,7 @@ def measured_pass(
         named,
         store,
         caches=cache_steps(),
-        protocol=settled(NETWORKS, runner),
+        protocol=settled(NETWORKS, runner.threads),
         reference=reference,
         seed=seed + number,
     )
@@ -83,7 +77,7 @@ def calibrated(
     graphs = [runner.executed(model) for model in samples]
     reference = runner.prepare(runner.executed(reference_model()).model)
     model = calibrate(
-        runner, graphs, store, caches=cache_steps(), budget=budget, protocol=settled(PIECES, runner),
+        runner, graphs, store, caches=cache_steps(), budget=budget, protocol=settled(PIECES, runner.threads),
         reference=reference, seed=seed,
         progress=lambda done, total: print(f"  {done} of {total} pieces", file=sys.stderr),
     )  # fmt: skip

@@ -21,7 +21,7 @@ from .cut import Slice
 from .executed import ExecutedGraph
 from .memory import footprint_bytes, gone, terms
 from .operator_costs import FAMILIES, OperatorCosts, Sum, fit_costs
-from .protocol import Protocol, measure
+from .protocol import Protocol, measure, settled
 from .sessions import LiveRunner, Session
 from .store import LiveMeasurement, LiveStore
 from .work import is_view
@@ -131,7 +131,7 @@ def calibrate(
         EstimatorError: no samples, or a store with another device's data only.
         ToolchainError: the runtime refuses a piece.
     """
-    plan, rules = budget or Budget(), protocol or PIECES
+    plan, rules = budget or Budget(), protocol or settled(PIECES, runner.threads)
     candidates = pieces(graphs, plan.candidates, seed=seed)
     definitions = [piece.definition(caches) for piece in candidates]
     targets = [network_sum(graph, caches) for graph in graphs]
@@ -229,7 +229,7 @@ def measure_networks(
     seed: int = 0,
 ) -> dict[str, LiveMeasurement]:
     """Whole networks, each stored as soon as its batch is measured; those already in the store are not repeated."""
-    names = list(graphs)
+    names, rules = list(graphs), protocol or settled(Protocol(), runner.threads)
     for start in range(0, len(names), batch):
         known = {m.name for m in store.all(device=runner.device, toolchain=runner.toolchain, subject="network")}
         missing = [name for name in names[start : start + batch] if name not in known]
@@ -240,7 +240,7 @@ def measure_networks(
                 stack.callback(sessions[name].close)
             state = runner.state()
             with runner.ready():
-                found = measure(sessions, protocol or Protocol(), reference=reference, seed=seed)
+                found = measure(sessions, rules, reference=reference, seed=seed)
         store.add(
             LiveMeasurement(
                 "network", name, runner.device, runner.toolchain, network_sum(graphs[name], caches), measured, state

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
@@ -19,6 +19,8 @@ from scipy import stats
 
 from ...common.errors import EstimatorError, InputError
 from .sessions import Session
+
+_SETTLE_MS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Protocol:
             raise InputError("a protocol needs positive counts, and caps that are not below the minima")
         if not (0 < self.tolerance < 1 and 0 < self.confidence < 1 and self.visit_us >= 0):
             raise InputError("tolerance and confidence lie between 0 and 1, and visit_us is not negative")
+
+
+def settled(protocol: Protocol, threads: int) -> Protocol:
+    """The protocol for so many threads: several get the time that a system takes to spread them over processors."""
+    return replace(protocol, settle_ms=_SETTLE_MS if threads > 1 else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
