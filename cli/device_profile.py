@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.budget import Budget
 from ..common.errors import ConfigError
-from ..common.units import format_bytes, format_us
+from ..common.units import format_us
+from .device_memory import memory_table
 from .model_argument import Model, ModelKind
 from .output import Output
 from .tables import judgement_line, pairs, table
@@ -16,7 +17,6 @@ from .tables import judgement_line, pairs, table
 if TYPE_CHECKING:
     from ..estimator.devices.estimator import DeviceEstimate, OperatorTime
     from ..estimator.opgraph.graph import OperatorGraph
-    from ..estimator.opgraph.memory import DeviceMemory
 
 Shape = tuple[int, ...]
 
@@ -41,7 +41,7 @@ def profile_on_device(
         "model": model.name, "target": estimator.card.target, "verdict": verdict.as_dict(),
         "estimate": _document(found), "memory": {**asdict(memory), "peak_bytes": memory.peak_bytes},
     }  # fmt: skip
-    output.result(document, judgement_line(verdict), *_tables(estimator.card.target, found, top), _memory(memory))
+    output.result(document, judgement_line(verdict), *_tables(estimator.card.target, found, top), memory_table(memory))
     return 0 if verdict.passed else 1
 
 
@@ -76,15 +76,6 @@ def _tables(target: str, found: DeviceEstimate, top: int) -> list[Any]:
         return [pairs(totals)]
     headers = ("operator", "output", "times", "us each", "share", "measured alone")
     return [pairs(totals), table(headers, _rows(found, top), numbers=headers[2:5], title="longest operators")]
-
-
-def _memory(memory: DeviceMemory) -> Any:
-    rows: list[tuple[str, object]] = [
-        ("activations", f"{format_bytes(memory.arena_bytes)} in one arena"),
-        ("weights", format_bytes(memory.weight_bytes)),
-        ("traffic", f"{format_bytes(memory.traffic_bytes)} where nothing stays in a cache"),
-    ]
-    return pairs(rows)
 
 
 def _rows(found: DeviceEstimate, top: int) -> list[tuple[object, ...]]:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..common.budget import Budget
 from ..common.errors import ConfigError, EstimatorError
-from ..common.units import format_us
+from .device_memory import memory_table
 from .live_calibration import runner_of
+from .live_report import estimate_document, estimate_tables, warn_beyond
 from .model_argument import Model, ModelKind
 from .output import Output
-from .tables import judgement_line, pairs
+from .tables import judgement_line
 
 if TYPE_CHECKING:
+    from ..estimator.live.executed import ExecutedGraph
+    from ..estimator.live.files import CalibratedDevice
     from ..estimator.live.sessions import LiveRunner
 
 _TOOLCHAIN = re.compile(r"(onnxruntime|apache-tvm)\b.*?(\d+) threads?\b")
 
 
-def profile_live(output: Output, model: Model, path: Path, budget: Budget) -> int:
-    """Prints predicted latency with its interval, and the measurement where the store beside `path` has one."""
+def profile_live(output: Output, model: Model, path: Path, budget: Budget, top: int) -> int:
+    """Prints predicted latency with its interval, the measurement where the store beside `path` has one, where the
+    time goes, and memory. The verdict is that of the interval's upper end."""
+    from ..estimator.live.arena import live_memory
     from ..estimator.live.files import load_device
     from ..estimator.live.judgement import estimate_live
     from ..export.onnx_model import load_model
@@ -31,32 +37,31 @@ def profile_live(output: Output, model: Model, path: Path, budget: Budget) -> in
     if model.kind is not ModelKind.ONNX or model.path is None:
         raise ConfigError("what a runtime executes is read from an ONNX file", where="MODEL", hint="export it first")
     graph = _runner(calibrated.toolchain, path).executed(load_model(model.path))
-    found = estimate_live(calibrated, [graph])[0]
+    found, memory = estimate_live(calibrated, [graph])[0], live_memory(graph)
     verdict = budget.check(latency_us=found.upper_us)
-    measured = measured_us(model.path, path.with_suffix(".sqlite"), calibrated.device, calibrated.toolchain)
-    rows = [
-        ("predicted", f"{format_us(found.latency_us)} on {calibrated.device}"),
-        ("nine of ten lie in", f"{format_us(found.lower_us)} to {format_us(found.upper_us)}"),
-    ]
-    if measured is not None:
-        rows.append(("measured", f"{format_us(measured)} (predicted {found.latency_us / measured - 1:+.1%})"))
+    measured = measured_us(graph, calibrated, path.with_suffix(".sqlite"))
+    warn_beyond(output, found)
     document = {
         "model": model.name, "target": calibrated.device, "verdict": verdict.as_dict(),
-        "estimate": {**asdict(found), "measured_us": measured},
+        "estimate": estimate_document(found, measured),
+        "memory": {**asdict(memory), "peak_bytes": memory.peak_bytes},
     }  # fmt: skip
-    output.result(document, judgement_line(verdict), pairs(rows))
+    tables = estimate_tables(found, measured, calibrated.device, top)
+    output.result(document, judgement_line(verdict), *tables, memory_table(memory))
     return 0 if verdict.passed else 1
 
 
-def measured_us(model: Path, store: Path, device: str, toolchain: str) -> float | None:
-    """The latency of a network that was measured as a whole; None where there is no such measurement."""
+def measured_us(graph: ExecutedGraph, calibrated: CalibratedDevice, store: Path) -> float | None:
+    """The latency of this very network where it was measured as a whole; None where there is no such measurement."""
+    from ..estimator.live.calibrate import network_sum
     from ..estimator.live.store import LiveStore
 
     if not store.exists():
         return None
-    with LiveStore(store) as found:
-        networks = found.all(device=device, toolchain=toolchain, subject="network")
-    return next((n.measured.latency_us for n in networks if Path(n.name).resolve() == model.resolve()), None)
+    digest = network_sum(graph, calibrated.caches).digest
+    with closing(LiveStore(store)) as opened:
+        networks = opened.all(device=calibrated.device, toolchain=calibrated.toolchain, subject="network")
+    return next((n.measured.latency_us for n in networks if n.definition.digest == digest), None)
 
 
 def _runner(toolchain: str, path: Path) -> LiveRunner:

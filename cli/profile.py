@@ -74,7 +74,7 @@ def profile(
 
         found = resolve(model, architecture=architecture, task=task)
         if is_live_file(Path(target)):
-            return profile_live(output, found, Path(target), limits)
+            return profile_live(output, found, Path(target), limits, top)
         return profile_on_device(output, found, Path(target), limits, parse_shape(input_shape), top)
     limit_bytes = parse_bytes(sram_limit, where="--sram-limit") if sram_limit else None
     found = resolve(model, architecture=architecture, task=task)

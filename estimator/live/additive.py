@@ -24,6 +24,9 @@ from .operator_costs import OperatorCosts, Sum, fit_costs
 from .work import Work, matrix, work_of
 
 Floats = NDArray[np.float64]
+UNKNOWN_KIND = 0.5
+"""Relative standard deviation of the costs of a kind that was never measured: those of its family are a guess."""
+_REACH = 10.0  # a network has several times the surroundings of a piece, and that is no extrapolation
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +107,32 @@ class AdditiveModel:
         cross = self._covariance(asked)
         link = rows @ cross @ self._rows.T
         mean = self._physics(rows, sums) + link @ self._weights
-        own = covariance(asked.works, asked.works, self.deviations)
-        own[np.diag_indices_from(own)] += self.deviations.own**2
-        spread = np.einsum("so,op,sp->s", rows, own, rows, optimize=True)
+        spread = np.einsum("so,op,sp->s", rows, self._prior(asked.works), rows, optimize=True)
         spread -= np.einsum("sm,ms->s", link, cho_solve(self._factor, link.T))
         floor = self._physics(0.1 * rows, sums)  # g below −0.9 would be faster than any machine
-        return np.maximum(mean, floor), np.sqrt(np.maximum(spread, 0)) + self.deviations.noise * mean
+        spread = np.maximum(spread, 0) + self._unmeasured_us(sums) ** 2
+        return np.maximum(mean, floor), np.sqrt(spread) + self.deviations.noise * mean
+
+    def _unmeasured_us(self, sums: Sequence[Sum]) -> Floats:
+        """(sums,) cost of surroundings beyond the most that any measurement had of each: as doubtful as it is large."""
+        most = self.costs.quantities(self.sums).max(0)
+        beyond = np.maximum(self.costs.quantities(sums) - _REACH * most, 0)
+        return UNKNOWN_KIND * (beyond @ np.array(self.costs.surroundings))
+
+    def operators(self, asked: Operators) -> tuple[Floats, Floats]:
+        """(operators,) what each takes by itself, without its surroundings, and the standard deviation of that, µs."""
+        costs = self.costs.operators_us(asked.works)
+        link = self._covariance(asked) @ self._rows.T
+        variance = np.diag(self._prior(asked.works)) - np.einsum("om,mo->o", link, cho_solve(self._factor, link.T))
+        return costs * np.maximum(1 + link @ self._weights, 0.1), costs * np.sqrt(np.maximum(variance, 0))
+
+    def _prior(self, works: Sequence[Work]) -> Floats:
+        """(works, works): covariance of g before any measurement; a kind that nobody measured is doubted as a whole."""
+        table = covariance(works, works, self.deviations)
+        table[np.diag_indices_from(table)] += self.deviations.own**2
+        kinds = np.array([work.kind for work in works])
+        unknown = ~np.isin(kinds, list(self.costs.kinds))
+        return table + UNKNOWN_KIND**2 * (unknown[:, None] & (kinds[:, None] == kinds[None, :]))
 
     def surprises(self) -> Floats:
         """(measurements,) distance of each from what the others predict, in standard deviations without its doubt.

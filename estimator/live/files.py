@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import EstimatorError
 from ...common.files import read_json, write_json
 from .additive import AdditiveModel, Deviations
+from .box import Box, box_of
 from .operator_costs import COLUMNS, FAMILIES, OperatorCosts, sum_from_dict
 
 SCHEMA, SCHEMA_VERSION = "lanefit.live-model", 1
@@ -23,6 +25,11 @@ class CalibratedDevice:
     device: str
     toolchain: str
     caches: tuple[int, ...]
+
+    @cached_property
+    def box(self) -> Box:
+        """The extents that were measured, by kind of operator."""
+        return box_of(self.model.sums)
 
 
 def save_device(path: Path, calibrated: CalibratedDevice) -> None:

@@ -6,39 +6,47 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from ...common.files import stable_hash
 from ..metrics import Accuracy, accuracy
 from .additive import AdditiveModel
+from .box import box_as_dict
+from .breakdown import Breakdown, breakdowns, interval
 from .calibrate import network_sum
 from .executed import ExecutedGraph
 from .files import CalibratedDevice
 from .store import LiveMeasurement
+from .work import work_of
 
-_Z90 = 1.645  # a normal variable lies within so many deviations in nine of ten cases
-_LEAST = 0.05  # of the prediction: the lower end of an interval stays above it
+SHARE = 0.05
+"""Share of a latency that operators beyond the box may have before the whole estimate counts as extrapolated."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveEstimate:
-    """Predicted latency of one network; nine measurements of ten lie between the ends."""
+    """Predicted latency of one network; nine measurements of ten lie between the ends.
+
+    extrapolated: more than `SHARE` of it belongs to operators beyond what was measured, or one is of an unknown kind.
+    """
 
     latency_us: float
     lower_us: float
     upper_us: float
+    extrapolated: bool
+    breakdown: Breakdown
 
 
 @dataclass(frozen=True, slots=True)
 class LiveCard:
     """device, toolchain: where the pieces were measured. networks: accuracy on whole networks, none of which was
-    part of the fit; kinds: of how many measured pieces each kind of operator is a part."""
+    part of the fit; kinds: of how many measured pieces each kind of operator is a part; box: by kind of operator and
+    extent, the [lowest, highest] that was measured."""
 
     device: str
     toolchain: str
     data_hash: str
     pieces: int
     kinds: dict[str, int]
+    box: dict[str, dict[str, list[float]]]
     networks: Accuracy | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,11 +55,14 @@ class LiveCard:
 
 def estimate_live(calibrated: CalibratedDevice, graphs: Sequence[ExecutedGraph]) -> list[LiveEstimate]:
     """Estimates of networks as the calibrated runtime executes them."""
-    latency, deviation = calibrated.model.predict([network_sum(graph, calibrated.caches) for graph in graphs])
-    half = _Z90 * deviation
-    lower = np.maximum(latency - half, _LEAST * latency)
-    rows = zip(latency.tolist(), lower.tolist(), (latency + half).tolist(), strict=True)
-    return [LiveEstimate(*row) for row in rows]
+    sums = [network_sum(graph, calibrated.caches) for graph in graphs]
+    latency, deviation = calibrated.model.predict(sums)
+    found = breakdowns(calibrated.model, sums, calibrated.box)
+    rows = zip(latency.tolist(), deviation.tolist(), found, strict=True)
+    return [
+        LiveEstimate(us, *interval(us, spread), parts.has_unknown or parts.extrapolated_share > SHARE, parts)
+        for us, spread, parts in rows
+    ]
 
 
 def live_card(calibrated: CalibratedDevice, networks: Sequence[LiveMeasurement]) -> LiveCard:
@@ -61,7 +72,10 @@ def live_card(calibrated: CalibratedDevice, networks: Sequence[LiveMeasurement])
     if networks:
         predicted, _ = model.predict([network.definition for network in networks])
         judged = accuracy(predicted, [network.measured.latency_us for network in networks])
-    return LiveCard(calibrated.device, calibrated.toolchain, _hash(model), len(model.sums), _kinds(model), judged)
+    return LiveCard(
+        calibrated.device, calibrated.toolchain, _hash(model), len(model.sums), _kinds(model),
+        box_as_dict(calibrated.box), judged,
+    )  # fmt: skip
 
 
 def _hash(model: AdditiveModel) -> str:
@@ -72,6 +86,6 @@ def _hash(model: AdditiveModel) -> str:
 def _kinds(model: AdditiveModel) -> dict[str, int]:
     found: dict[str, int] = {}
     for total in model.sums:
-        for kind in sorted({term.operator.kind for term in total.terms}):
+        for kind in sorted({work_of(term.operator).kind for term in total.terms}):
             found[kind] = found.get(kind, 0) + 1
     return dict(sorted(found.items()))

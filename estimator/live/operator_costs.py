@@ -28,6 +28,8 @@ _ONCE = 4  # surroundings that do not depend on the caches
 _REWEIGHTS = 4
 _FINEST = 0.01  # relative errors below this are never outliers
 _LEAN = 0.3  # weight of the family's costs beside one measurement of the kind
+_AFAR_US, _AFAR_DOUBT_US = 0.02, 0.2  # per 10³ bytes from beyond a cache, before measurements: 50 GB/s, and its doubt
+_NOISE = 0.03  # relative error of a measurement, against which that doubt is weighed
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,11 @@ class OperatorCosts:
 
     def surroundings_us(self, sums: Sequence[Sum]) -> Floats:
         """(sums,) µs that belong to no operator: the run itself, its borders, and data from afar."""
-        return _surroundings(sums, len(self.surroundings) - _ONCE) @ np.array(self.surroundings)
+        return self.quantities(sums) @ np.array(self.surroundings)
+
+    def quantities(self, sums: Sequence[Sum]) -> Floats:
+        """(sums, surroundings): how much of each of the surroundings there is."""
+        return _surroundings(sums, len(self.surroundings) - _ONCE)
 
 
 def fit_costs(sums: Sequence[Sum], latency_us: Floats) -> OperatorCosts:
@@ -95,15 +101,15 @@ def fit_costs(sums: Sequence[Sum], latency_us: Floats) -> OperatorCosts:
     caches = max(len(term.distant_bytes) for total in sums for term in total.terms)
     around = _surroundings(sums, caches)
     pooled = _table(works, {name: i for i, name in enumerate(FAMILIES)}, lambda w: w.family)
-    first = _solve(np.hstack([pooled, around]), latency_us, None)
+    first = _solve(np.hstack([pooled, around]), latency_us, None, caches)
     families = dict(zip(FAMILIES, _rows(first[: COLUMNS * len(FAMILIES)]), strict=True))
     kinds = {kind: work.family for row in works for work in row for kind in (work.kind,)}
     table = _table(works, {kind: i for i, kind in enumerate(kinds)}, lambda w: w.kind)
     prior = np.concatenate([*(np.array(families[family]) for family in kinds.values()), first[-around.shape[1] :]])
     design = np.hstack([table, around])
-    second = _solve(design, latency_us, prior)
+    second = _solve(design, latency_us, prior, caches)
     for _ in range(_REWEIGHTS):
-        second = _solve(design, latency_us, prior, huber(design @ second / latency_us - 1))
+        second = _solve(design, latency_us, prior, caches, huber(design @ second / latency_us - 1))
     fitted = dict(zip(kinds, _rows(second[: COLUMNS * len(kinds)]), strict=True))
     return OperatorCosts(fitted, families, tuple(second[-around.shape[1] :].tolist()))
 
@@ -137,8 +143,14 @@ def huber(errors: Floats) -> Floats:
     return np.minimum(1.0, 2 * max(typical, _FINEST) / np.maximum(np.abs(errors), 1e-12))
 
 
-def _solve(table: Floats, latency_us: Floats, prior: Floats | None, weights: Floats | None = None) -> Floats:
-    """Non-negative costs; `prior` holds those that are assumed where the measurements do not decide."""
+def _solve(
+    table: Floats, latency_us: Floats, prior: Floats | None, caches: int, weights: Floats | None = None
+) -> Floats:
+    """Non-negative costs; `prior` holds those that are assumed where the measurements do not decide.
+
+    The last `caches` columns, data from afar, lean on what memory is like: samples that touch little of it would
+    otherwise promise anything to a network that touches much.
+    """
     root = np.ones(len(latency_us)) if weights is None else np.sqrt(weights)
     rows = table * (root / latency_us)[:, None]
     size = np.sqrt((rows**2).sum(0))
@@ -149,7 +161,9 @@ def _solve(table: Floats, latency_us: Floats, prior: Floats | None, weights: Flo
         share = rows.max(0)
         lean = np.diag(np.where(share > 0, _LEAN * share / size, 1.0))
         towards = np.diag(lean) * size * prior
-    found, _ = nnls(np.vstack([rows / size, lean]), np.concatenate([root, towards]))
+    afar = np.eye(len(size))[len(size) - caches :] * (_NOISE / _AFAR_DOUBT_US)
+    usual = np.full(caches, _AFAR_US * _NOISE / _AFAR_DOUBT_US)
+    found, _ = nnls(np.vstack([rows / size, lean, afar / size]), np.concatenate([root, towards, usual]))
     return found / size
 
 

@@ -8,6 +8,7 @@ algorithm 3), as TFLite does, which is never below, and mostly at, what lives at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -39,7 +40,7 @@ class DeviceMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class _Buffer:
+class Buffer:
     """Bytes that are taken from step `first` to step `last`, both included."""
 
     size: int
@@ -52,17 +53,17 @@ def device_memory(
 ) -> DeviceMemory:
     """The memory of `graph` in its order of execution; without `in_place`, results never overwrite operands."""
     buffers = _buffers(graph, in_place, alignment_bytes)
-    arena = _arena_bytes(buffers)
-    return DeviceMemory(arena, _live_bytes(buffers, len(graph.nodes)), graph.weight_bytes, graph.traffic_bytes)
+    live = live_size(buffers, len(graph.nodes))
+    return DeviceMemory(arena_size(buffers), live, graph.weight_bytes, graph.traffic_bytes)
 
 
-def _buffers(graph: OperatorGraph, in_place: bool, alignment: int) -> list[_Buffer]:
+def _buffers(graph: OperatorGraph, in_place: bool, alignment: int) -> list[Buffer]:
     """One buffer for each result that is neither a constant nor at home in another result's buffer."""
     homes = _Homes(graph, in_place, alignment)
     for step, node in enumerate(graph.nodes):
         if node.operator.executed:
             homes.place(node, step)
-    return [_Buffer(homes.size[name], homes.first[name], homes.end[name]) for name in homes.size]
+    return [Buffer(homes.size[name], homes.first[name], homes.end[name]) for name in homes.size]
 
 
 class _Homes:
@@ -117,15 +118,15 @@ def _source_bytes(graph: OperatorGraph, name: str) -> int:
     return prod(graph.sources[name]) * BYTES_PER_ELEMENT[dtype]
 
 
-def _arena_bytes(buffers: list[_Buffer]) -> int:
-    """The largest first, each at the lowest place that is free for as long as it lives."""
-    placed: list[tuple[int, _Buffer]] = []
+def arena_size(buffers: Sequence[Buffer]) -> int:
+    """Bytes of one arena: the largest buffer first, each at the lowest place that is free for as long as it lives."""
+    placed: list[tuple[int, Buffer]] = []
     for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
         placed.append((_lowest_place(buffer, placed), buffer))
     return max((offset + buffer.size for offset, buffer in placed), default=0)
 
 
-def _lowest_place(buffer: _Buffer, placed: list[tuple[int, _Buffer]]) -> int:
+def _lowest_place(buffer: Buffer, placed: list[tuple[int, Buffer]]) -> int:
     offset = 0
     for taken, other in sorted(placed, key=lambda entry: entry[0]):
         if other.first <= buffer.last and buffer.first <= other.last:
@@ -135,7 +136,8 @@ def _lowest_place(buffer: _Buffer, placed: list[tuple[int, _Buffer]]) -> int:
     return offset
 
 
-def _live_bytes(buffers: list[_Buffer], steps: int) -> int:
+def live_size(buffers: Sequence[Buffer], steps: int) -> int:
+    """Bytes that live at the busiest of so many steps."""
     changes = [0] * (steps + 2)
     for buffer in buffers:
         changes[buffer.first] += buffer.size

@@ -72,12 +72,18 @@ def test_a_killed_calibration_continues_with_what_it_had_measured(
     assert len(after) == PIECES
     assert {digest: after[digest].measured for digest in before} == {d: m.measured for d, m in before.items()}
     assert f"{PIECES} pieces of networks" in ran.out
-    estimate = cli("profile", samples[0], "--target", file, "--format", "json").document["estimate"]
+    profile = cli("profile", samples[0], "--target", file, "--format", "json").document
+    estimate, memory = profile["estimate"], profile["memory"]
+    spent = sum(part["count"] * part["latency_us"] for part in estimate["parts"])
+    assert estimate["run_us"] + spent == pytest.approx(estimate["latency_us"], rel=0.05)
+    assert memory["arena_bytes"] >= memory["live_bytes"] > 0
     assert 0 < estimate["lower_us"] <= estimate["latency_us"] <= estimate["upper_us"]
     assert estimate["measured_us"] > 0
     unseen = cli("profile", samples[2], "--target", file, "-b", "latency=1ns", "--format", "json")
     assert unseen.code == 1
     assert unseen.document["estimate"]["measured_us"] is None
+    shown = cli("profile", samples[2], "--target", file, "--top", "1")
+    assert all(text in shown.out for text in ("where the time goes", "run and ports", "nine of ten", "in one arena"))
 
 
 @pytest.mark.parametrize(
