@@ -26,6 +26,8 @@ class KnownSession:
     def run(self) -> float:
         return self.sampler()
 
+    def pause(self) -> None: ...
+
     def close(self) -> None: ...
 
 
