@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from ..common.errors import Interrupted, LanefitError
-from . import calibrate, export, info, inspection, listing, profile, run, search
+from . import advise, calibrate, export, info, inspection, listing, profile, run, search
 from .command import DebugOption, FormatOption, NoProgressOption, QuietOption, VerboseOption, merged
 from .output import Format, Output, Settings
 
@@ -58,6 +58,7 @@ def _shared(
 
 app.command("search")(search.search)
 app.command("profile")(profile.profile)
+app.command("advise")(advise.advise)
 app.command("export")(export.export)
 app.command("calibrate")(calibrate.calibrate)
 app.command("run")(run.run)

@@ -47,8 +47,11 @@ def is_quantised(model: ModelProto) -> bool:
     return any(node.op_type in (QUANTISE, DEQUANTISE) for node in model.graph.node)
 
 
-def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
+def quantise(model: ModelProto, calibration: Calibration, *, per_channel: bool = True) -> ModelProto:
     """The QDQ form of a float model; ranges are the extremes seen over `calibration`.
+
+    One scale for each output channel of a weight; without `per_channel` one for all of them, which takes half the time
+    and is enough where only latency is asked for.
 
     `calibration` yields float32 arrays of one sample or a batch, shaped as the only input but for its batch axis.
     Raises `ModelError` when ONNX Runtime cannot run the model, or finds nothing in it that it could quantise.
@@ -63,7 +66,7 @@ def quantise(model: ModelProto, calibration: Calibration) -> ModelProto:
     model = norms_as_convolutions(_named(model))
     matches = attention_layers(with_static_shapes(model))
     marked, inside = _marked(model, matches)
-    result = _without_marks(_run_quantiser(marked, [{name: sample} for sample in samples], inside))
+    result = _without_marks(_run_quantiser(marked, [{name: sample} for sample in samples], inside, per_channel))
     if not is_quantised(result):
         hint = f"the engine's operators are {', '.join(QUANTISED_OPERATORS)}"
         raise ModelError("no operator of this model can be quantised for the engine", where=model.graph.name, hint=hint)
@@ -165,7 +168,9 @@ def _end(moved: dict[str, str], name: str) -> str:
     return name
 
 
-def _run_quantiser(model: ModelProto, feeds: list[dict[str, NDArray[np.float32]]], left_out: list[str]) -> ModelProto:
+def _run_quantiser(
+    model: ModelProto, feeds: list[dict[str, NDArray[np.float32]]], left_out: list[str], per_channel: bool
+) -> ModelProto:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -179,7 +184,7 @@ def _run_quantiser(model: ModelProto, feeds: list[dict[str, NDArray[np.float32]]
         path = Path(folder) / "int8.onnx"
         try:
             quantize_static(
-                copy_of(model), path, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                copy_of(model), path, Reader(), quant_format=QuantFormat.QDQ, per_channel=per_channel,
                 op_types_to_quantize=[*QUANTISED_OPERATORS, _MARK], nodes_to_exclude=left_out,
                 weight_type=QuantType.QInt8, activation_type=QuantType.QInt8,
                 extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
