@@ -9,36 +9,24 @@ further ahead, stores that drain) is made up for by a factor learned from networ
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..common.errors import EstimatorError
 from ..common.units import cycles_to_us
 from ..export.graph import Graph
-from ..export.partition import partition, resident_bytes
-from ..export.tiling import Option, options
-from ..kernels.kernel import held_bytes
-from ..kernels.subgraph import Memory
-from ..targets.spec import EngineSpec
 from .network import NetworkEstimator
+from .pieces import Piece
+from .preparation import Preparation, Way
 from .validity import conformal_factor
 
 _LEAST_NETWORKS = 8
+_REMEMBERED = 65_536  # blocks
 _AHEAD = 4  # begins that are remembered: weights load from the third step before on
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Piece:
-    """A block of a network: `build` gives its graph, with one input and one output, at the `first` or `last` place or
-    in between. It equals only itself, so that what was prepared of it is found without comparing graphs."""
-
-    build: Callable[[], Graph]
-    first: bool
-    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +47,12 @@ class Screened:
         return self.latency_us is not None
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """`steps` hold the tilings of each step, none where none fits."""
-
-    steps: tuple[tuple[Option, ...], ...]
-    sram_bytes: int
-    weight_bytes: int
-    macs: int
-
-
 class ScreeningEstimator:
-    """Screens networks of the engine that `exact` was fitted for."""
+    """Screens networks of the engine that `exact` was fitted for. What it remembers of blocks and steps is bounded."""
 
     def __init__(self, exact: NetworkEstimator, factor: float = 1.0, upper: float = 1.0) -> None:
         self.spec, self.factor, self.upper = exact.spec, factor, upper
-        self._known: WeakKeyDictionary[Piece, _Prepared] = WeakKeyDictionary()
+        self._prepared = lru_cache(maxsize=_REMEMBERED)(Preparation(exact.spec).of)
 
     @classmethod
     def fit(
@@ -102,70 +80,41 @@ class ScreeningEstimator:
 
     def estimate(self, pieces: Sequence[Piece]) -> Screened:
         """The network of these blocks in a row."""
-        prepared = [self._prepare(piece) for piece in pieces]
-        sizes = (
-            max(part.sram_bytes for part in prepared),
-            sum(part.weight_bytes for part in prepared),
-            sum(part.macs for part in prepared),
-        )
-        if not all(step for part in prepared for step in part.steps):
-            return Screened(None, None, *sizes)
-        cycles = _walk([step for part in prepared for step in part.steps])
-        latency_us = cycles_to_us(cycles, self.spec.clock_mhz) * self.factor
-        return Screened(latency_us, latency_us * self.upper, *sizes)
-
-    def _prepare(self, piece: Piece) -> _Prepared:
-        found = self._known.get(piece)
-        if found is None:
-            found = self._known[piece] = _prepare(piece, self.spec)
-        return found
+        prepared = list(map(self._prepared, pieces))
+        sram_bytes = weight_bytes = macs = 0
+        steps: list[tuple[Way, ...]] = []
+        for part in prepared:
+            steps += part.steps
+            sram_bytes = max(sram_bytes, part.sram_bytes)
+            weight_bytes += part.weight_bytes
+            macs += part.macs
+        if not all(steps):
+            return Screened(None, None, sram_bytes, weight_bytes, macs)
+        latency_us = cycles_to_us(_walk(steps), self.spec.clock_mhz) * self.factor
+        return Screened(latency_us, latency_us * self.upper, sram_bytes, weight_bytes, macs)
 
 
-def _walk(steps: Iterable[tuple[Option, ...]]) -> float:
+def _walk(steps: Iterable[tuple[Way, ...]]) -> float:
     """Cycles of all steps. Each takes the tiling with which it ends first, its weights loading since `_AHEAD` steps
     before, or since the queue of loads was empty."""
     ended = loaded = 0.0
     begins = deque([0.0], maxlen=_AHEAD)
     for step in steps:
-        lead = max(0.0, ended - max(loaded, begins[0]))
-        best, cycles = step[0], inf
-        for option in step:
-            taken = option.alone - lead
-            if taken < option.least:
-                taken = option.least
+        begin = begins[0]
+        lead = ended - (loaded if loaded > begin else begin)
+        if lead < 0:
+            lead = 0.0
+        cycles, loading = inf, None
+        for alone, least, loads in step:
+            taken = alone - lead
+            if taken < least:
+                taken = least
             if taken < cycles:
-                best, cycles = option, taken
+                cycles, loading = taken, loads
         begins.append(ended)
-        if best.loading != 0:
-            loading = cycles + lead if best.loading is None else best.loading
-            loaded = max(loaded, ended - lead + loading)
+        if loading != 0:
+            last = ended - lead + (cycles + lead if loading is None else loading)
+            if last > loaded:
+                loaded = last
         ended += cycles
     return ended
-
-
-def _useful(found: Sequence[Option]) -> tuple[Option, ...]:
-    """Without those that another one beats however early weights load."""
-    kept: list[Option] = []
-    for option in sorted(found, key=lambda o: (o.alone, o.least, o.choice.workspace_bytes)):
-        if not kept or option.least < kept[-1].least:
-            kept.append(option)
-    return tuple(kept)
-
-
-def _prepare(piece: Piece, spec: EngineSpec) -> _Prepared:
-    graph = piece.build()
-    where = dict.fromkeys(graph.tensors, Memory.SRAM)
-    if spec.io_memory != "sram":
-        where |= dict.fromkeys(graph.inputs, Memory.HOST) if piece.first else {}
-        where |= dict.fromkeys(graph.outputs, Memory.HOST) if piece.last else {}
-    groups = partition(graph, spec, where=where)
-    live = resident_bytes(graph, groups, where)
-    subgraphs = [group.subgraph(where) for group in groups]
-    steps = [_useful(options(s, spec, spec.sram_bytes - held)) for s, held in zip(subgraphs, live, strict=True)]
-    least = [min((o.choice.workspace_bytes for o in step), default=0) for step in steps]
-    return _Prepared(
-        tuple(steps),
-        max(held + workspace for held, workspace in zip(live, least, strict=True)),
-        sum(held_bytes(op) for subgraph in subgraphs for op in subgraph.ops),
-        graph.macs,
-    )

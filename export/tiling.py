@@ -16,8 +16,8 @@ from ..targets.spec import EngineSpec
 from ..targets.timing import simulate
 from .lower import compile_subgraph
 
-_SHORTLIST = 3  # of the ranking by closed form, and of that with hidden loads
-_WORTH_TIMING = 1.15  # candidates whose closed form is further off than this are not timed
+SHORTLIST = 3  # of the ranking by closed form, and of that with hidden loads
+WORTH_TIMING = 1.15  # candidates whose closed form is further off than this are not timed
 _TIE = 1.01  # within one per cent the smaller workspace wins
 
 
@@ -79,13 +79,13 @@ class Chooser:
 
 def options(subgraph: Subgraph, spec: EngineSpec, limit_bytes: float, *, shortened: bool = False) -> tuple[Option, ...]:
     """The best few tilings whose workspace fits into `limit_bytes`; none where none does."""
-    limits = _workspaces(subgraph, spec)
+    limits = workspaces(subgraph, spec)
     rank = bisect_right(limits, limit_bytes)
     return _options(subgraph, spec, limits[rank - 1], shortened=shortened) if rank else ()
 
 
 @lru_cache(maxsize=50_000)
-def _workspaces(subgraph: Subgraph, spec: EngineSpec) -> tuple[int, ...]:
+def workspaces(subgraph: Subgraph, spec: EngineSpec) -> tuple[int, ...]:
     """What the workspaces of its tilings take, ascending: between two of them the room makes no difference."""
     return tuple(sorted({choice.workspace_bytes for choice in candidates(subgraph, spec)}))
 
@@ -100,8 +100,8 @@ def _options(subgraph: Subgraph, spec: EngineSpec, limit_bytes: int, *, shortene
 def _shortlist(fitting: Sequence[Candidate], *, shortened: bool) -> list[Candidate]:
     bare = sorted(fitting, key=lambda c: (c.estimate.compute, c.workspace_bytes)) if shortened else []
     hidden = sorted(fitting, key=lambda c: (max(c.estimate.compute, c.estimate.dma), c.workspace_bytes))
-    found = dict.fromkeys((*fitting[:_SHORTLIST], *hidden[:_SHORTLIST], *bare[:_SHORTLIST]))
-    limit = fitting[0].estimate.cycles * _WORTH_TIMING
+    found = dict.fromkeys((*fitting[:SHORTLIST], *hidden[:SHORTLIST], *bare[:SHORTLIST]))
+    limit = fitting[0].estimate.cycles * WORTH_TIMING
     return [choice for choice in found if max(choice.estimate.compute, choice.estimate.dma) <= limit]
 
 

@@ -7,6 +7,7 @@ millisecond; a property test holds the two equal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,39 +35,60 @@ def is_resident_conv(subgraph: Subgraph, tiling: Tiling) -> bool:
     return whole and not subgraph.streams
 
 
-@lru_cache(maxsize=200_000)
+class TileCycles:
+    """Cycles that weight tiles of one convolution take, by their channels; `record_bytes` are those of one channel."""
+
+    __slots__ = ("_conv", "_elements", "_known", "_residual", "_spec", "record_bytes")
+
+    def __init__(self, conv: Conv2d, spec: EngineSpec, *, residual: bool) -> None:
+        self._conv, self._spec, self._residual = conv, spec, residual
+        self._elements, self.record_bytes = elements(conv), record_pitch(conv)
+        self._known: dict[int, tuple[float, float]] = {}
+
+    def of(self, channels: int) -> tuple[float, float]:
+        """To load the weights of a tile, and to compute it, both with their issue; the same object for equal tiles."""
+        found = self._known.get(channels)
+        if found is None:
+            found = self._known[channels] = self._tile(channels)
+        return found
+
+    def _tile(self, channels: int) -> tuple[float, float]:
+        conv, window, spec = self._conv, self._conv.window, self._spec
+        load = constants_work(spec, 1, channels * self.record_bytes, 1)
+        compute = conv_work(
+            spec, conv.output[0], conv.output[1], channels, conv.input[2], window.kernel_h, window.kernel_w,
+            depthwise=conv.depthwise, residual=self._residual,
+            stride=(window.stride_h, window.stride_w), elements=self._elements,
+        )  # fmt: skip
+        return spec.issue_cycles + load.cycles, spec.issue_cycles + compute.cycles
+
+
+@lru_cache(maxsize=50_000)
 def resident_conv(subgraph: Subgraph, tiling: Tiling, spec: EngineSpec, *, ahead: bool = False) -> Span:
     """Timing of the step alone; with `ahead`, its first weight tiles lie in SRAM already when it starts."""
     (conv,) = subgraph.convs
+    cycles = TileCycles(conv, spec, residual=subgraph.second is not None)
     full_tiles, rest = divmod(conv.output[2], tiling.channels)
-    tiles = [tiling.channels] * full_tiles + ([rest] if rest else [])
-    cycles = {size: _tile_cycles(subgraph, conv, size, spec) for size in {tiles[0], tiles[-1]}}
-    reused = len(tiles) > tiling.slots
+    tiles = [cycles.of(tiling.channels)] * full_tiles + ([cycles.of(rest)] if rest else [])
+    return resident_span(tiles, tiling.slots, spec, ahead=ahead)
+
+
+def resident_span(tiles: Sequence[tuple[float, float]], slots: int, spec: EngineSpec, *, ahead: bool = False) -> Span:
+    """The recurrence over weight tiles, each with the cycles of its load and of its compute."""
+    reused, latency = len(tiles) > slots, max(_SYNC, constants_latency(spec))
     clock = float(_SYNC) if reused else 0.0  # of the load queue; the first slots are handed out by one SIGNAL
     array = 0.0
     released: list[float] = []
-    for number, size in enumerate(tiles):
-        load, compute = cycles[size]
+    for number, (load, compute) in enumerate(tiles):
         arrived = 0.0
-        if ahead and number < tiling.slots:
+        if ahead and number < slots:
             clock = 0.0
         else:
             if reused:
-                clock = max(clock + _SYNC, released[number - tiling.slots] if number >= tiling.slots else 0.0)
+                clock = max(clock + _SYNC, released[number - slots] if number >= slots else 0.0)
             clock += load
-            arrived = clock + max(_SYNC, constants_latency(spec))
+            arrived = clock + latency
             clock += _SYNC
         array = max(array + _SYNC, arrived) + compute + (_SYNC if reused else 0)
         released.append(array)
     return Span(array + _SYNC, clock)
-
-
-def _tile_cycles(subgraph: Subgraph, conv: Conv2d, channels: int, spec: EngineSpec) -> tuple[float, float]:
-    """Cycles to load the weights of one tile, and to compute it, both with their issue."""
-    load = constants_work(spec, 1, channels * record_pitch(conv), 1)
-    compute = conv_work(
-        spec, conv.output[0], conv.output[1], channels, conv.input[2], conv.window.kernel_h, conv.window.kernel_w,
-        depthwise=conv.depthwise, residual=subgraph.second is not None,
-        stride=(conv.window.stride_h, conv.window.stride_w), elements=elements(conv),
-    )  # fmt: skip
-    return spec.issue_cycles + load.cycles, spec.issue_cycles + compute.cycles

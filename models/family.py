@@ -10,7 +10,7 @@ import numpy as np
 
 from ..common.errors import ConfigError, UnknownNameError
 from .architecture import Architecture, Knob, KnobValue
-from .layers import LayerBlock, LayerSpec, MapShape
+from .layers import BlockForm, LayerBlock, LayerSpec, MapShape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,7 @@ class Family(ABC):
     def blocks(self, architecture: Architecture, *, input_channels: int, classes: int) -> tuple[LayerBlock, ...]:
         """The layers in consecutive groups; families of recurring blocks give the same object again and again."""
         layers = self.layers(architecture, input_channels=input_channels, classes=classes)
-        return (LayerBlock(layers, layers[-1].name, layers[-1].output_shape),)
+        return (LayerBlock(BlockForm(layers, layers[-1].name, layers[-1].output_shape)),)
 
     def build(self, architecture: Architecture, *, input_channels: int, classes: int, seed: int = 0) -> nn.Module:
         """The untrained module with an attribute `input_shape`; the same arguments give the same weights."""

@@ -18,7 +18,7 @@ from functools import lru_cache
 from ..common.errors import InputError
 from .architecture import Architecture, Knob, KnobValue
 from .family import Family, missing_knob, unknown_knob
-from .layers import LayerBlock, LayerBuilder, LayerSpec, MapShape
+from .layers import INPUT, BlockForm, LayerBlock, LayerBuilder, LayerSpec, MapShape
 from .rules import Number, OneOf, Rule, Whole, enforce
 
 FAMILY_NAME = "ibn-classifier"
@@ -80,16 +80,17 @@ class IbnClassifier(Family):
         values = self.own(architecture)
         names = list(_GLOBAL_RULES)
         for stage in range(1, _whole(values, "stages") + 1):
-            blocks = (f"stage{stage}_block{i}" for i in range(1, _whole(values, f"stage{stage}_depth") + 1))
-            plain = (f"stage{stage}_{kind}" for kind in _STAGE_RULES if kind != "block")
-            names += [name for name in (*plain, *blocks) if self.is_active(name, values)]
+            expanding = any(block != "conv" for block in _blocks(values, stage))
+            blocks = _block_names(stage)[: _whole(values, f"stage{stage}_depth")]
+            names += [*(name for kind, name in _stage_names(stage) if expanding or kind != "expansion"), *blocks]
         return tuple(names)
 
     def check(self, architecture: Architecture) -> None:
-        for name, value in self.own(architecture).items():
-            enforce(name, value, _rule(name))
+        values = self.own(architecture)
+        for name, value in values.items():
+            _enforce(name, value)
         for name in self.active_knobs(architecture):
-            if name not in architecture.values:
+            if name not in values:
                 raise missing_knob(name, str(_rule(name)))
 
     def input_shape(self, architecture: Architecture, channels: int) -> MapShape:
@@ -108,13 +109,13 @@ class IbnClassifier(Family):
         values = architecture.values
         activation, multiplier = str(values["activation"]), float(values["depth_multiplier"])
         width = scaled_channels(int(values["stem_channels"]), multiplier)
-        window = int(values["stem_kernel"]), int(values["stem_stride"])
-        found = [_stem(self.input_shape(architecture, input_channels), width, window, activation)]
+        window, size = (int(values["stem_kernel"]), int(values["stem_stride"])), int(values["resolution"])
+        found = [_stem((input_channels, size, size), width, window, activation)]
         for stage in range(1, int(values["stages"]) + 1):
-            _add_stage(found, values, stage)
+            _add_stage(found, values, stage, multiplier, activation)
         head = int(values["head_channels"])
         width = scaled_channels(head, multiplier) if head else 0
-        return (*found, _head(found[-1].last, found[-1].shape, width, activation, classes))
+        return (*found, _placed(_head(found[-1].shape, width, activation, classes), "", found[-1].last))
 
 
 def scaled_channels(channels: int, multiplier: float) -> int:
@@ -132,15 +133,19 @@ def round_channels(channels: float, divisor: int) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
-def _add_stage(found: list[LayerBlock], values: Mapping[str, KnobValue], stage: int) -> None:
-    channels = scaled_channels(int(values[f"stage{stage}_channels"]), float(values["depth_multiplier"]))
-    kernel, activation = int(values[f"stage{stage}_kernel"]), str(values["activation"])
-    expansion = float(values.get(f"stage{stage}_expansion", 1))  # inactive when every block is a plain convolution
-    for index, kind in enumerate(_blocks(values, stage), start=1):
-        before, name = found[-1], f"stage{stage}_block{index}"
-        stride = int(values[f"stage{stage}_stride"]) if index == 1 else 1
-        expanded = expansion if kind != "conv" else 1
-        found.append(_block(name, kind, before.last, before.shape, expanded, channels, kernel, stride, activation))
+def _add_stage(
+    found: list[LayerBlock], values: Mapping[str, KnobValue], stage: int, multiplier: float, activation: str
+) -> None:
+    names = dict(_stage_names(stage))
+    channels, kernel = scaled_channels(int(values[names["channels"]]), multiplier), int(values[names["kernel"]])
+    expansion = float(values.get(names["expansion"], 1))  # inactive when every block is a plain convolution
+    stride = int(values[names["stride"]])
+    for name in _block_names(stage)[: int(values[names["depth"]])]:
+        before, kind = found[-1], str(values[name])
+        expanded = expansion if kind != "conv" else 1.0
+        form = _form(kind, before.shape, expanded, channels, kernel, stride, activation)
+        found.append(_placed(form, name, before.last))
+        stride = 1
 
 
 @lru_cache(maxsize=1024)
@@ -150,36 +155,40 @@ def _stem(shape: MapShape, channels: int, window: tuple[int, int], activation: s
     return net.block()
 
 
-@lru_cache(maxsize=65536)
-def _block(
-    name: str, kind: str, before: str, shape: MapShape, expansion: float, channels: int, kernel: int, stride: int,
-    activation: str,
-) -> LayerBlock:  # fmt: skip
-    """One block of a stage on the result `before` of `shape`."""
-    net, hidden = LayerBuilder(shape, (before,)), max(1, round(shape[0] * expansion))
+@lru_cache(maxsize=32768)
+def _placed(form: BlockForm, name: str, before: str) -> LayerBlock:
+    return LayerBlock(form, name, before)
+
+
+@lru_cache(maxsize=32768)
+def _form(
+    kind: str, shape: MapShape, expansion: float, channels: int, kernel: int, stride: int, activation: str
+) -> BlockForm:
+    """One block of a stage on a map of `shape`."""
+    net, hidden = LayerBuilder(shape), max(1, round(shape[0] * expansion))
     if kind == "ibn":
         if expansion != 1:
-            net.conv(f"{name}_expand", hidden, activation=activation)
-        net.depthwise(f"{name}_depthwise", kernel=kernel, stride=stride, activation=activation)
-        net.conv(f"{name}_project", channels)
+            net.conv("_expand", hidden, activation=activation)
+        net.depthwise("_depthwise", kernel=kernel, stride=stride, activation=activation)
+        net.conv("_project", channels)
     elif kind == "fused":
-        net.conv(f"{name}_fused", hidden, kernel=kernel, stride=stride, activation=activation)
-        net.conv(f"{name}_project", channels)
+        net.conv("_fused", hidden, kernel=kernel, stride=stride, activation=activation)
+        net.conv("_project", channels)
     else:
-        net.conv(f"{name}_conv", channels, kernel=kernel, stride=stride, activation=activation)
+        net.conv("_conv", channels, kernel=kernel, stride=stride, activation=activation)
     if net.shape == shape and stride == 1:
-        net.add(f"{name}_add", before)
-    return net.block()
+        net.add("_add", INPUT)
+    return net.form()
 
 
-@lru_cache(maxsize=16384)
-def _head(before: str, shape: MapShape, channels: int, activation: str, classes: int) -> LayerBlock:
+@lru_cache(maxsize=4096)
+def _head(shape: MapShape, channels: int, activation: str, classes: int) -> BlockForm:
     """1×1 convolution to `channels` (0: none), pooling, linear layer."""
-    net = LayerBuilder(shape, (before,))
+    net = LayerBuilder(shape)
     if channels:
         net.conv("head", channels, activation=activation)
     net.classifier(classes)
-    return net.block()
+    return net.form()
 
 
 def _global_knobs() -> tuple[Knob, ...]:
@@ -225,19 +234,35 @@ def _parse(name: str) -> tuple[int, str, int]:
     return stage, kind, block
 
 
+@lru_cache(maxsize=MAX_STAGES)
+def _stage_names(stage: int) -> tuple[tuple[str, str], ...]:
+    """Kind and name of the knobs of a whole stage."""
+    return tuple((kind, f"stage{stage}_{kind}") for kind in _STAGE_RULES if kind != "block")
+
+
+@lru_cache(maxsize=MAX_STAGES)
+def _block_names(stage: int) -> tuple[str, ...]:
+    return tuple(f"stage{stage}_block{number}" for number in range(1, MAX_DEPTH + 1))
+
+
 def _rule(name: str) -> Rule:
     return _GLOBAL_RULES[name] if name in _GLOBAL_RULES else _STAGE_RULES[_parse(name)[1]]
+
+
+@lru_cache(maxsize=4096)
+def _enforce(name: str, value: KnobValue) -> None:
+    enforce(name, value, _rule(name))
 
 
 def _whole(values: Mapping[str, KnobValue], name: str) -> int:
     if name not in values:
         raise missing_knob(name, str(_rule(name)))
-    enforce(name, values[name], _rule(name))
+    _enforce(name, values[name])
     return int(values[name])
 
 
 def _blocks(values: Mapping[str, KnobValue], stage: int) -> list[str]:
-    names = [f"stage{stage}_block{i}" for i in range(1, _whole(values, f"stage{stage}_depth") + 1)]
+    names = _block_names(stage)[: _whole(values, f"stage{stage}_depth")]
     for name in names:
         if name not in values:
             raise missing_knob(name, str(_rule(name)))

@@ -7,8 +7,9 @@ execution order, and the last one is the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from math import prod
 from typing import TypeAlias
 
@@ -137,14 +138,49 @@ def window_output(shape: MapShape, kernel: int, stride: int, padding: int) -> tu
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class LayerBlock:
-    """Layers that many networks of a family share. A block equals only itself, so that what is derived of it
-    (operators, features) can be kept beside it without comparing layers."""
+class BlockForm:
+    """The layers of a block whatever it is called and whatever comes before it: their names are what follows the
+    block's name, and what they read from outside is called "input". A form equals only itself, so that what is
+    derived of it (operators, features) can be kept beside it without comparing layers."""
 
     layers: tuple[LayerSpec, ...]
     last: str
     shape: MapShape
     """Name and shape of what the next block reads."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class LayerBlock:
+    """A form in its place in a network: the block's name, and the layer that takes the place of the form's input.
+    It equals only itself, as a form does; families give the same object again and again."""
+
+    form: BlockForm
+    name: str = ""
+    before: str = INPUT
+
+    @property
+    def layers(self) -> tuple[LayerSpec, ...]:
+        """The layers under the names that they have in the network."""
+        return _named_layers(self) if self.name or self.before != INPUT else self.form.layers
+
+    @property
+    def last(self) -> str:
+        """Name of what the next block reads."""
+        return self.name + self.form.last
+
+    @property
+    def shape(self) -> MapShape:
+        """Shape of what the next block reads."""
+        return self.form.shape
+
+
+@lru_cache(maxsize=16384)
+def _named_layers(block: LayerBlock) -> tuple[LayerSpec, ...]:
+    inside = {layer.name: block.name + layer.name for layer in block.form.layers} | {INPUT: block.before}
+    return tuple(
+        replace(layer, name=block.name + layer.name, inputs=tuple(inside[name] for name in layer.inputs))
+        for layer in block.form.layers
+    )
 
 
 class LayerBuilder:
@@ -219,8 +255,12 @@ class LayerBuilder:
     def layers(self) -> tuple[LayerSpec, ...]:
         return tuple(self._layers)
 
+    def form(self) -> BlockForm:
+        return BlockForm(self.layers(), self.last, self.shape)
+
     def block(self) -> LayerBlock:
-        return LayerBlock(self.layers(), self.last, self.shape)
+        """The layers as a block under the names that they have."""
+        return LayerBlock(self.form())
 
     def _window(
         self, name: str, kind: LayerKind, channels: int, kernel: int, stride: int, activation: str, affine: str

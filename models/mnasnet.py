@@ -16,7 +16,7 @@ from functools import lru_cache
 from ..common.errors import ConfigError
 from .architecture import Architecture, Knob, KnobValue
 from .family import Family, missing_knob, unknown_knob
-from .layers import LayerBlock, LayerBuilder, LayerSpec, MapShape
+from .layers import INPUT, BlockForm, LayerBlock, LayerBuilder, LayerSpec, MapShape
 from .rules import OneOf, Rule, Whole, enforce
 
 FAMILY_NAME = "mnasnet"
@@ -83,8 +83,10 @@ class MnasNet(Family):
         for stage in range(len(WIDTHS)):
             parts = tuple(values[f"block{stage}_{part}"] for part in ("e", "k", "se"))
             for repeat in range(values[f"block{stage}_l"]):
-                found.append(_bottleneck(stage, repeat, found[-1].last, found[-1].shape, parts))
-        return (*found, _head(found[-1].last, found[-1].shape, classes))
+                before, name = found[-1], f"block{stage}_{repeat}"
+                form = _bottleneck(stage, before.shape, STRIDES[stage] if repeat == 0 else 1, parts)
+                found.append(_placed(form, name, before.last))
+        return (*found, _placed(_head(found[-1].shape, classes), "", found[-1].last))
 
 
 def parse_columns(row: Mapping[str, str], *, resolution: int = TABLE_RESOLUTION) -> Architecture:
@@ -127,27 +129,31 @@ def _stem(shape: MapShape) -> LayerBlock:
 
 
 @lru_cache(maxsize=16384)
-def _bottleneck(stage: int, repeat: int, before: str, shape: MapShape, parts: tuple[int, ...]) -> LayerBlock:
-    """Block `repeat` of a stage on the result `before`; `parts` are its e, k and se."""
-    (expansion, kernel, gated), name = parts, f"block{stage}_{repeat}"
-    net, stride = LayerBuilder(shape, (before,)), STRIDES[stage] if repeat == 0 else 1
+def _placed(form: BlockForm, name: str, before: str) -> LayerBlock:
+    return LayerBlock(form, name, before)
+
+
+@lru_cache(maxsize=16384)
+def _bottleneck(stage: int, shape: MapShape, stride: int, parts: tuple[int, ...]) -> BlockForm:
+    """A block of a stage on a map of `shape`; `parts` are its e, k and se."""
+    (expansion, kernel, gated), net = parts, LayerBuilder(shape)
     if expansion != 1:
-        net.conv(f"{name}_expand", shape[0] * expansion, activation=ACTIVATION)
-    net.depthwise(f"{name}_depthwise", kernel=kernel, stride=stride, activation=ACTIVATION)
+        net.conv("_expand", shape[0] * expansion, activation=ACTIVATION)
+    net.depthwise("_depthwise", kernel=kernel, stride=stride, activation=ACTIVATION)
     if gated:
-        net.squeeze_excite(f"{name}_se", shape[0] // 4)
-    net.conv(f"{name}_project", WIDTHS[stage])
+        net.squeeze_excite("_se", shape[0] // 4)
+    net.conv("_project", WIDTHS[stage])
     if net.shape == shape and stride == 1:
-        net.add(f"{name}_add", before)
-    return net.block()
+        net.add("_add", INPUT)
+    return net.form()
 
 
 @lru_cache
-def _head(before: str, shape: MapShape, classes: int) -> LayerBlock:
-    net = LayerBuilder(shape, (before,))
+def _head(shape: MapShape, classes: int) -> BlockForm:
+    net = LayerBuilder(shape)
     net.conv("head", HEAD_CHANNELS, activation=ACTIVATION)
     net.classifier(classes)
-    return net.block()
+    return net.form()
 
 
 def _knob(column: str) -> Knob:

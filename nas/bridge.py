@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..models.layers import LayerSpec
 
 INPUT = "input"
+WINDOWED = ("conv", "depthwise", "linear", "batch_norm", "global_average_pool")
 _KNOWN = "conv, depthwise, linear, global_average_pool, average_pool, batch_norm, add, mul, activation, zero"
 
 
@@ -73,19 +74,13 @@ class _Builder:
 
 
 def _op(layer: LayerSpec) -> Op:
-    source, target = _hwc(layer.input_shape), _hwc(layer.output_shape)
-    match str(layer.kind):
-        case "conv" | "depthwise":
-            size, step, pad = layer.kernel, layer.stride, layer.padding
-            return Conv2d(source, target, Window(size, size, step, step, pad, pad), depthwise=layer.kind == "depthwise")
-        case "linear":
-            return Conv2d(source, target, Window(1, 1))
-        case "batch_norm":
-            return Conv2d(source, target, Window(1, 1), depthwise=True)
+    kind = str(layer.kind)
+    if kind in WINDOWED:
+        return windowed(kind, layer.input_shape, layer.output_shape, (layer.kernel, layer.stride, layer.padding))
+    target = _hwc(layer.output_shape)
+    match kind:
         case "average_pool":
-            return _average_pool(layer, source, target)
-        case "global_average_pool":
-            return Pool2d(source, target, Window(source[0], source[1]), maximum=False)
+            return _average_pool(layer, _hwc(layer.input_shape), target)
         case "add":
             return Add(target)
         case "mul":
@@ -94,10 +89,23 @@ def _op(layer: LayerSpec) -> Op:
             return Table(target)
         case "activation":
             return Table(target) if layer.activation == "sigmoid" else Requantise(target)
-        case kind:
+        case _:
             raise UnsupportedError(
                 f"no operator for a layer of kind {kind!r}", where=layer.name, hint=f"known: {_KNOWN}"
             )
+
+
+def windowed(kind: str, input_shape: Sequence[int], output_shape: Sequence[int], window: tuple[int, int, int]) -> Op:
+    """The operator of a layer of a kind in `WINDOWED`; shapes (C, H, W), `window` kernel, stride and padding."""
+    source, target = _hwc(input_shape), _hwc(output_shape)
+    match kind:
+        case "conv" | "depthwise":
+            size, step, pad = window
+            return Conv2d(source, target, Window(size, size, step, step, pad, pad), depthwise=kind == "depthwise")
+        case "global_average_pool":
+            return Pool2d(source, target, Window(source[0], source[1]), maximum=False)
+        case _:
+            return Conv2d(source, target, Window(1, 1), depthwise=kind == "batch_norm")
 
 
 def _average_pool(layer: LayerSpec, source: Shape, target: Shape) -> Op:

@@ -60,9 +60,7 @@ def conv_work(
     else:
         lanes = spec.input_lanes * spec.step_cycles
         steps = min(ceil_div(taps, t) * ceil_div(channels_in, c) for c, t in spec.array_folds)
-    found = [
-        _stationary(spec, block, extent, steps, lanes, elements, shared=not depthwise) for block in spec.array_blocks
-    ]
+    found = _stationary(spec, spec.array_blocks, extent, steps, lanes, elements, shared=not depthwise)
     return _fewest(spec, outputs, found, written)
 
 
@@ -78,51 +76,54 @@ def matmul_work(spec: EngineSpec, groups: int, m: int, n: int, k: int, *, bias: 
     moved = outputs * elements.out.bytes + (4 * outputs if bias else 0)
     if spec.dataflow == "output-stationary":
         return systolic_work(spec, m, n, k, groups=groups, moved=moved, elements=elements)
-    found = []
-    for high, wide, deep in spec.array_blocks:  # the rows of a product have no second dimension to tile
-        array, read = _stationary(spec, (high * wide, 1, deep), (m, 1, n), steps, lanes, elements, shared=True)
-        found.append((groups * array, groups * read))
-    return _fewest(spec, outputs, found, moved)
+    # The rows of a product have no second dimension to tile.
+    blocks = tuple((high * wide, 1, deep) for high, wide, deep in spec.array_blocks)
+    found = _stationary(spec, blocks, (m, 1, n), steps, lanes, elements, shared=True)
+    return _fewest(spec, outputs, [(groups * array, groups * read) for array, read in found], moved)
 
 
 def _fewest(spec: EngineSpec, outputs: int, choices: list[tuple[float, float]], moved: float) -> Work:
     """The best of several (array cycles, SRAM bytes read), with `moved` further bytes and the output stage."""
-    output = outputs / spec.output_elements_per_cycle
-    works = [
-        Work(array=array, output=output, sram=(read + moved) / spec.sram_bytes_per_cycle) for array, read in choices
-    ]
-    return works[0] if len(works) == 1 else min(works, key=lambda work: (work.cycles, work.array, work.sram))
+    output, rate = outputs / spec.output_elements_per_cycle, spec.sram_bytes_per_cycle
+    if len(choices) == 1:
+        ((array, read),) = choices
+        return Work(array=array, output=output, sram=(read + moved) / rate)
+    ported = [(array, (read + moved) / rate) for array, read in choices]
+    _, array, sram = min((max(array, output, sram), array, sram) for array, sram in ported)
+    return Work(array=array, output=output, sram=sram)
 
 
 def _stationary(
     spec: EngineSpec,
-    micro_block: tuple[int, int, int],
+    micro_blocks: tuple[tuple[int, int, int], ...],
     extent: tuple[int, int, int],
     steps: int,
     lanes: int,
     elements: Elements,
     *,
     shared: bool,
-) -> tuple[float, float]:
-    """Cycles of the array, and bytes of input that it reads, for `extent` outputs of `steps` × `lanes` products each.
+) -> list[tuple[float, float]]:
+    """By micro-block, cycles of the array, and bytes of input that it reads, for `extent` outputs of `steps` × `lanes`
+    products each.
 
     `shared`: the output lanes read the same inputs. Neighbouring positions share nothing: a micro-block of more
     positions reads more bytes per cycle.
     """
-    high, wide, deep = micro_block
     rows, cols, channels = extent
-    out_blocks = ceil_div(channels, deep)
-    blocks = ceil_div(rows, high) * ceil_div(cols, wide)
-    streaming = _streaming(spec, blocks, deep * lanes * elements.second.bytes, elements)
-    read = steps * out_blocks * (blocks * high * wide * lanes * (1 if shared else deep)) * elements.first.bytes
-    return streaming * steps * out_blocks, read
-
-
-def _streaming(spec: EngineSpec, blocks: int, fetch_bytes: int, elements: Elements) -> float:
-    """Cycles in which `blocks` micro-blocks of positions pass one block of weights, which is fetched each time
-    that the accumulators are full."""
-    fetch, rate = fetch_bytes / spec.weight_bytes_per_cycle, elements.rate(spec) / spec.step_cycles
+    rate = elements.rate(spec) / spec.step_cycles
     capacity = max(1, spec.accumulator_bytes // (elements.sum_bytes * spec.output_lanes * spec.positions))
+    first_bytes, fetched_bytes, feed = elements.first.bytes, lanes * elements.second.bytes, spec.weight_bytes_per_cycle
+    found: list[tuple[float, float]] = []
+    for high, wide, deep in micro_blocks:
+        out_blocks, blocks = ceil_div(channels, deep), ceil_div(rows, high) * ceil_div(cols, wide)
+        read = steps * out_blocks * (blocks * high * wide * lanes * (1 if shared else deep)) * first_bytes
+        found.append((_streaming(blocks, capacity, deep * fetched_bytes / feed, rate) * steps * out_blocks, read))
+    return found
+
+
+def _streaming(blocks: int, capacity: int, fetch: float, rate: float) -> float:
+    """Cycles in which `blocks` micro-blocks of positions pass one block of weights, which takes `fetch` cycles to come
+    each time that the accumulators, which hold `capacity` of them, are full."""
     full, rest = divmod(blocks, capacity)
     return full * max(capacity / rate, fetch) + (max(rest / rate, fetch) if rest else 0.0)
 

@@ -20,7 +20,13 @@ class Elements:
 
     def rate(self, spec: EngineSpec) -> float:
         """Multiply-accumulates per cycle as a share of the engine's parallelism."""
-        return {DType.INT16: spec.int8x16_rate, DType.BF16: spec.bf16_rate}.get(self.first, spec.int8_rate)
+        match self.first:
+            case DType.INT16:
+                return spec.int8x16_rate
+            case DType.BF16:
+                return spec.bf16_rate
+            case _:
+                return spec.int8_rate
 
     @property
     def sum_bytes(self) -> int:

@@ -9,7 +9,8 @@ from estimator.sample_graphs import sample_architectures, sample_graph, small_es
 from lanefit.common.errors import EstimatorError
 from lanefit.estimator.metrics import accuracy
 from lanefit.estimator.network import NetworkEstimator
-from lanefit.estimator.screening import Piece, ScreeningEstimator
+from lanefit.estimator.pieces import Piece
+from lanefit.estimator.screening import ScreeningEstimator
 from lanefit.models.architecture import Architecture
 from lanefit.nas.pieces import architecture_pieces
 
