@@ -101,7 +101,8 @@ def _kernels() -> Rows:
 def _proxies() -> Rows:
     from ..nas.proxies import PROXIES
 
-    return ("name", "summary"), [(name, _first_line(PROXIES.get(name))) for name in PROXIES]
+    found = [PROXIES.get(name) for name in PROXIES]
+    return ("name", "summary", "source"), [(p.name, p.summary, p.source) for p in found]
 
 
 def _strategies() -> Rows:

@@ -1,103 +1,22 @@
-"""The exams that every proxy and every strategy passes; a plug-in's test suite subclasses them.
-
-    class TestMine(ProxyConformance):
-        proxy = MyProxy()
+"""The exam that every strategy passes; a plug-in's test suite subclasses it. For proxies see `proxies.conformance`.
 
 Needs pytest.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
-import torch
-from torch import Tensor, nn
 
 from ..common.errors import BudgetError
 from .config import SearchConfig
-from .proxies import Proxy, Subject
 from .results import SearchResult
 from .rundir import RunDirectory
 from .scoring import Workbench
 from .search import run_search
 from .strategies import STRATEGIES
-
-
-def small_network(width: int = 8, depth: int = 2, seed: int = 0) -> nn.Module:
-    """A residual network with batch normalisation, ReLU and ReLU6 for 3×8×8 inputs; the same for the same seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _Residual(width, depth).eval()
-
-
-def minibatch(count: int = 6, seed: int = 0) -> Tensor:
-    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int, depth: int) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU6())
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-            for _ in range(depth)
-        )
-        self.head = nn.Linear(width, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for block in self.blocks:
-            x = x + block(x)
-        return self.head(x.mean((2, 3)))
-
-
-class ProxyConformance:
-    """What a zero-shot score must satisfy."""
-
-    proxy: Proxy
-
-    def subject(self, width: int = 8, depth: int = 2, seed: int = 0) -> Subject:
-        module = small_network(width, depth, seed)
-        macs = 64 * 9 * width * (3 + depth * width)
-        return Subject(module, minibatch(), macs=macs, seed=seed)
-
-    def test_the_score_of_a_sound_network_is_finite(self) -> None:
-        assert math.isfinite(self.proxy.score(self.subject()))
-
-    def test_equal_networks_have_equal_scores(self) -> None:
-        assert self.proxy.score(self.subject(seed=3)) == self.proxy.score(self.subject(seed=3))
-
-    def test_scoring_leaves_the_network_as_it_was(self) -> None:
-        subject = self.subject()
-        before = copy.deepcopy(subject.module.state_dict())
-        self.proxy.score(subject)
-        after = subject.module.state_dict()
-        assert all(torch.equal(before[name], after[name]) for name in before)
-        assert not subject.module.training
-        assert all(parameter.grad is None for parameter in subject.module.parameters())
-
-    def test_scoring_leaves_the_global_random_state_alone(self) -> None:
-        subject = self.subject()
-        before = torch.get_rng_state()
-        self.proxy.score(subject)
-        assert torch.equal(before, torch.get_rng_state())
-
-    def test_the_score_does_not_depend_on_what_was_scored_before(self) -> None:
-        alone = self.proxy.score(self.subject())
-        self.proxy.score(self.subject(width=12, depth=4))
-        assert self.proxy.score(self.subject()) == alone
-
-    def test_a_degenerate_network_gets_a_number_not_an_exception(self) -> None:
-        for poison in (math.nan, 0.0):
-            subject = self.subject()
-            with torch.no_grad():
-                for parameter in subject.module.parameters():
-                    parameter.fill_(poison)
-            assert isinstance(self.proxy.score(subject), float)
 
 
 class StrategyConformance:

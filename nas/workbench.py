@@ -22,7 +22,8 @@ from .bridge import to_graph
 from .config import SearchConfig
 from .curation import CurationReport, curate
 from .devices import resolve_device
-from .proxies import DEFAULT_PROXIES, Subject, score_all
+from .proxies import DEFAULT_PROXIES, score_all
+from .proxies.subject import Subject
 from .scoring import Estimate, Estimator, OnEpoch, Training
 from .space import Space
 from .training import EpochReport, Stop, TrainConfig, train
@@ -72,9 +73,8 @@ class ModelWorkbench:
     def score(self, architecture: Architecture, seed: int) -> dict[str, float]:
         layers = self.layers(architecture)
         macs = sum(layer.macs for layer in layers)
-        subject = Subject(
-            self.build(architecture, seed), self._minibatch(layers[0].input_shape[1]), macs=macs, seed=seed
-        )
+        images, labels = self._minibatch(layers[0].input_shape[1])
+        subject = Subject(self.build(architecture, seed), images, macs=macs, labels=labels, seed=seed)
         return score_all(self._proxies, subject)
 
     def train(self, architecture: Architecture, seed: int, on_epoch: OnEpoch) -> Training:
@@ -95,10 +95,10 @@ class ModelWorkbench:
     def measure(self, architecture: Architecture) -> Estimate | None:
         return self._measure(to_graph(self.layers(architecture))) if self._measure else None
 
-    def _minibatch(self, resolution: int) -> torch.Tensor:
-        """The first training images: the same for every candidate of a resolution."""
-        images = self.task.load(Split.TRAIN, resolution, limit=PROXY_BATCH).images
-        return torch.from_numpy(np.ascontiguousarray(self.task.normalise(images)))
+    def _minibatch(self, resolution: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first training images and their classes: the same for every candidate of a resolution."""
+        images, labels = self.task.load(Split.TRAIN, resolution, limit=PROXY_BATCH)
+        return torch.from_numpy(np.ascontiguousarray(self.task.normalise(images))), torch.tensor(labels)
 
 
 def workbench(

@@ -9,7 +9,7 @@ from nas_fakes import FakeBench, toy_config
 
 from lanefit.common.errors import ConfigError, InputError
 from lanefit.nas.config import load_config
-from lanefit.nas.conformance import small_network
+from lanefit.nas.proxies.conformance import small_network
 from lanefit.nas.rundir import RunDirectory
 from lanefit.nas.search import run_search
 from lanefit.nas.weights import load_weights, read_weights, save_weights, state_arrays

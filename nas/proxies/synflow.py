@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from ..common.errors import UnsupportedError
-from .proxies import Subject
-from .response import CLAMPS
+from ...common.errors import UnsupportedError
+from .base import proxy
+from .subject import Subject
+from .trace import CLAMPS, LINEAR, training_mode
 
-_LINEAR = (torch.conv2d, F.linear)
 _SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, F.sigmoid)
 _NOTHING = -1e300  # the scale of a map of zeros, which must not decide the scale of a sum
 _PRODUCTS = ("mul", "mul_", "__mul__", "__rmul__", "__imul__")
@@ -55,7 +55,7 @@ class _Flow(TorchFunctionMode):
         maps = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor) and id(arg) in self._scales]
         if not maps:
             return func(*args, **kwargs)
-        if func in _LINEAR:
+        if func in LINEAR:
             return self._linear(func, args, kwargs)
         if func is F.batch_norm or func in CLAMPS or func in _SIGMOIDS:
             return args[0]
@@ -92,27 +92,20 @@ class _Flow(TorchFunctionMode):
         return self.enter(terms[0] + terms[1], common)
 
 
-class Synflow:
-    """Natural logarithm of the SynFlow score."""
-
-    name = "synflow"
-
-    def score(self, subject: Subject) -> float:
-        module = subject.module
-        weights = {name: p.detach().abs().requires_grad_(True) for name, p in module.named_parameters()}
-        was_training = module.training
-        try:
-            module.eval()
-            with _Flow() as flow:
-                ones = flow.enter(torch.ones_like(subject.inputs[:1]), 0.0)
-                outputs = functional_call(module, weights, ones)
-        finally:
-            module.train(was_training)
-        mantissa = outputs.sum()
-        total = mantissa.item()
-        if not total > 0:
-            return -math.inf
-        return math.log(total) + flow.scale(outputs) + _log_share(mantissa, list(weights.values()))
+@proxy("synflow", 'Tanaka et al., "Pruning neural networks without any data ...", NeurIPS 2020')
+def synflow(subject: Subject) -> float:
+    """Natural logarithm of the flow of absolute weights from input to output."""
+    named = subject.module.named_parameters()
+    weights = {name: p.detach().to(subject.device).abs().requires_grad_(True) for name, p in named}
+    buffers = {name: b.detach().to(subject.device) for name, b in subject.module.named_buffers()}
+    with training_mode(subject.module, False), _Flow() as flow:
+        ones = flow.enter(torch.ones_like(subject.inputs[:1]), 0.0)
+        outputs = functional_call(subject.module, {**weights, **buffers}, ones)
+    mantissa = outputs.sum()
+    total = mantissa.item()
+    if not total > 0:
+        return -math.inf
+    return math.log(total) + flow.scale(outputs) + _log_share(mantissa, list(weights.values()))
 
 
 def _log_share(mantissa: Tensor, weights: list[Tensor]) -> float:
@@ -121,6 +114,3 @@ def _log_share(mantissa: Tensor, weights: list[Tensor]) -> float:
     pairs = ((w.detach(), g) for w, g in zip(weights, gradients, strict=True) if g is not None)
     share = sum(float((w.double() * g.double()).sum()) for w, g in pairs)
     return math.log(share) if share > 0 else -math.inf
-
-
-SYNFLOW = Synflow()
