@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,10 +50,11 @@ class Architecture:
     def __post_init__(self) -> None:
         if not _FAMILY.fullmatch(self.family):
             raise ConfigError(f"{self.family!r} is not a family name", hint="write lower-case words joined by hyphens")
-        names = [name for name, _ in self.knobs]
-        for name in names:
-            if not _KNOB.fullmatch(name) or names.count(name) > 1:
+        names: set[str] = set()
+        for name, _ in self.knobs:
+            if name in names or not _is_knob_name(name):
                 raise ConfigError(f"knob name {name!r} is malformed or given twice", hint="letters, digits and _")
+            names.add(name)
         object.__setattr__(self, "knobs", tuple(sorted((name, _value(name, value)) for name, value in self.knobs)))
 
     @classmethod
@@ -139,6 +141,11 @@ def read_architecture(path: Path) -> Architecture:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path.name} is not UTF-8 text", where=str(path)) from error
     return readers[path.suffix](text, where=str(path))
+
+
+@lru_cache(maxsize=4096)
+def _is_knob_name(name: str) -> bool:
+    return _KNOB.fullmatch(name) is not None
 
 
 def _value(name: str, value: object) -> KnobValue:

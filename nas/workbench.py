@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..common.errors import ConfigError, UnsupportedError
+from ..estimator.screening import Screened
 from ..export.graph import Graph
 from ..models.architecture import Architecture
 from ..models.family import Family
@@ -25,6 +27,7 @@ from .devices import resolve_device
 from .proxies import DEFAULT_PROXIES, score_all
 from .proxies.subject import Subject
 from .scoring import Estimate, Estimator, OnEpoch, Training
+from .screen import Screen, screen_for
 from .space import Space
 from .training import EpochReport, Stop, TrainConfig, train
 from .weights import state_arrays
@@ -69,6 +72,28 @@ class ModelWorkbench:
                 "the network's output sees nothing of its input", hint="too many operations are none"
             )
         return self.estimator.estimate(to_graph(layers))
+
+    def screen_many(self, architectures: Iterable[Architecture]) -> list[Screened | None]:
+        """Cost from afar of each architecture in order, None for what the target cannot run (`estimate` says why).
+
+        Latencies are always given, but only those of `estimate` are final: ask it for what comes near the budget.
+
+        Raises:
+            EstimatorError: hardly any architecture of the space keeps its maps in SRAM, so that nothing can be learned
+                about the others; use `estimate`.
+        """
+        return [self._screened(architecture) for architecture in architectures]
+
+    @cached_property
+    def screen(self) -> Screen:
+        """What `screen_many` asks; fitted when it is needed first, which takes a second."""
+        return screen_for(self.estimator, self.space, self.task)
+
+    def _screened(self, architecture: Architecture) -> Screened | None:
+        try:
+            return self.screen.of(architecture)
+        except UnsupportedError:
+            return None
 
     def score(self, architecture: Architecture, seed: int) -> dict[str, float]:
         layers = self.layers(architecture)

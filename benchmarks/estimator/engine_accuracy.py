@@ -36,9 +36,12 @@ FIT, TEST, WARM_UP = 0, 1, 2  # streams of architectures
 def architectures(count: int, seed: int, stream: int) -> list[Architecture]:
     """Different random architectures; no two streams share a seed."""
     space = Space.of(families.get(FAMILY))
-    seeds = np.random.SeedSequence((seed, stream)).generate_state(4 * count)
-    drawn = dict.fromkeys(space.sample(int(value)) for value in seeds)
-    return list(drawn)[:count]
+    drawn: dict[Architecture, None] = {}
+    for value in np.random.SeedSequence((seed, stream)).generate_state(4 * count):
+        drawn[space.sample(int(value))] = None
+        if len(drawn) == count:
+            break
+    return list(drawn)
 
 
 def graph(architecture: Architecture) -> Graph:

@@ -1,10 +1,13 @@
 """How fast estimates are, and how much memory very many of them take. Everything on one core, in fresh processes.
 
-warm_per_second            architectures never seen before, from knob values to screened latency, once others were
-exact_warm_per_second      the same by the exact estimator, which plans every network as the compiler does
+warm_per_second            architectures never seen before, from knob values to screened latency, once others were;
+                           batches of search trials ask for these (`ModelWorkbench.screen_many`)
+exact_warm_per_second      the same by the exact estimator, which plans every network as the compiler does; every
+                           candidate that a search scores or trains is judged by it
 cold_ms                    the first exact estimate of a process that has just loaded the estimator
 cold_screened_ms           the first screened one
 peak_memory_bytes          resident memory at its highest, libraries included, over `--predictions` screened networks
+predictions_per_second     over these, drawing them included
 screening                  screened against exact latency on networks that neither was fitted on
 """
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from estimator.sample_graphs import small_estimator
 
 from lanefit.common.errors import ConfigError, UnsupportedError
 from lanefit.export.graph import Graph
@@ -20,6 +21,7 @@ from lanefit.nas.measure import engine_measure
 from lanefit.nas.proxies import DEFAULT_PROXIES
 from lanefit.nas.scoring import Cost
 from lanefit.nas.search import run_search
+from lanefit.nas.space import Space
 from lanefit.nas.weights import load_weights
 from lanefit.nas.workbench import ModelWorkbench, train_settings, workbench
 from lanefit.targets.spec import load_spec
@@ -53,6 +55,34 @@ def test_curation_leaves_knobs_that_the_configuration_names(bench: ModelWorkbenc
     free, report = workbench(CONFIG.replaced(curate=False), MacsEstimator(), NE_256)
     assert report is None
     assert 20 in {knob.name: knob.values for knob in free.space.knobs}["stage2_channels"]
+
+
+def test_screening_by_another_estimator_is_its_estimate(bench: ModelWorkbench) -> None:
+    drawn = [bench.space.sample(seed) for seed in range(3)]
+    screened, exact = bench.screen_many(drawn), [bench.estimate(architecture) for architecture in drawn]
+    assert bench.screen.exact
+    assert [(s.latency_us, s.sram_bytes) for s in screened if s] == [(e.latency_us, e.sram_bytes) for e in exact]
+
+
+def test_an_engine_screens_by_blocks_near_its_estimate() -> None:
+    found, _ = workbench(CONFIG.replaced(curate=False, knobs={}), small_estimator(), NE_256)
+    drawn = [found.space.sample(seed) for seed in range(12)]
+    screened, exact = found.screen_many(drawn), [found.estimate(architecture) for architecture in drawn]
+    assert not found.screen.exact
+    assert [s.macs for s in screened if s] == [e.macs for e in exact]
+    ratios = [s.latency_us / e.latency_us for s, e in zip(screened, exact, strict=True) if s and s.latency_us]
+    assert len(ratios) == 12
+    assert sum(0.85 < ratio < 1.15 for ratio in ratios) >= 9
+
+
+def test_what_cannot_run_is_screened_as_none() -> None:
+    space = Space.of(families.get("nas-bench-201"))
+    found = ModelWorkbench(space, find_task("digits"), MacsEstimator())
+    middle = space.family.middle()
+    nothing = middle.with_values(**dict.fromkeys((knob.name for knob in space.knobs), "none"))
+    pooled = middle.with_values(**dict.fromkeys((knob.name for knob in space.knobs), "avg_pool_3x3"))
+    conv = middle.with_values(**dict.fromkeys((knob.name for knob in space.knobs), "nor_conv_1x1"))
+    assert [item is None for item in found.screen_many([nothing, pooled, conv])] == [True, True, False]
 
 
 def test_costs_and_scores_repeat(bench: ModelWorkbench) -> None:
