@@ -14,5 +14,9 @@ SamplerFactory: TypeAlias = "Callable[[int], BaseSampler]"
 _FACTORIES = f"{__package__}.sampler_factories"
 
 SAMPLERS: Registry[SamplerFactory] = Registry(
-    "sampler", {name: f"{_FACTORIES}:{name}" for name in ("tpe", "nsga2", "random", "gp")}
+    "sampler",
+    {
+        **{name: f"{_FACTORIES}:{name}" for name in ("tpe", "nsga2", "random", "gp")},
+        "evolution": f"{__package__}.evolution:evolution",
+    },
 )

@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.pruners import BasePruner, MedianPruner
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -25,7 +24,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..common.errors import InputError
 from ..models.architecture import Architecture
+from .pruning import make_pruner
 from .results import TrialRecord
+from .sampler_factories import Given
 from .samplers import SAMPLERS
 from .seeds import Stream, seed_for
 from .space import Space
@@ -35,7 +36,6 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 _RECORD = "record"
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 STUDY_NAME = "search"  # whatever the directory is called: a run may be moved between two sittings
-_STARTUP_TRIALS, _WARMUP_EPOCHS = 4, 1  # before pruning has anything to compare with
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Handle:
         self._trial, self._prunable, self._path = trial, prunable, path
 
     def report(self, step: int, value: float) -> bool:
-        """Stores an intermediate value; False when the trial falls behind the median of earlier ones at this step."""
+        """Stores an intermediate value; False when the pruner ends the trial at this step."""
         if not self._prunable:
             return True
         with _storage_errors(self._path):
@@ -64,6 +64,9 @@ class Handle:
 
 
 Evaluate = Callable[[Architecture, Handle], Evaluation]
+Propose = Callable[[int], Architecture | None]
+"""The architecture of the trial with this index, or None to let the sampler draw it. Must depend on nothing but
+finished trials, stored notes and the index, so that a resume proposes the same."""
 
 
 class Study:
@@ -74,11 +77,23 @@ class Study:
         self._make_sampler = SAMPLERS.get(sampler)
         self.records = self._finished()
 
-    def run(self, total: int, space: Space, evaluate: Evaluate, done: Callable[[TrialRecord], None]) -> None:
-        """Evaluates trials until `total` are finished. Whatever escapes leaves the study ready for another `run`."""
-        while len(self.records) < total:
+    def run(
+        self,
+        total: int,
+        space: Space,
+        evaluate: Evaluate,
+        done: Callable[[TrialRecord], None],
+        *,
+        propose: Propose | None = None,
+        enough: Callable[[], bool] | None = None,
+    ) -> None:
+        """Evaluates trials until `total` are finished, or `enough` says so before one begins.
+
+        Whatever escapes leaves the study ready for another `run`.
+        """
+        while len(self.records) < total and not (enough and enough()):
             try:
-                record = self._one(space, evaluate)
+                record = self._one(space, evaluate, propose)
             except BaseException:
                 self._fail_running()
                 raise
@@ -99,10 +114,12 @@ class Study:
         self._storage.remove_session()
         self._storage.engine.dispose()
 
-    def _one(self, space: Space, evaluate: Evaluate) -> TrialRecord:
+    def _one(self, space: Space, evaluate: Evaluate, propose: Propose | None) -> TrialRecord:
         index = len(self.records)
+        proposed = propose(index) if propose else None
         with _storage_errors(self._path):
-            self._study.sampler = self._make_sampler(seed_for(self._seed, Stream.SAMPLER, index))
+            seed = seed_for(self._seed, Stream.SAMPLER, index)
+            self._study.sampler = Given(proposed.values) if proposed else self._make_sampler(seed)
             trial = self._study.ask()
             architecture = space.suggest(trial)
         prunable = len(self._study.directions) == 1
@@ -139,7 +156,9 @@ class Study:
 
 
 @contextmanager
-def open_study(path: Path, *, sampler: str, directions: Sequence[Direction], seed: int) -> Iterator[Study]:
+def open_study(
+    path: Path, *, sampler: str, directions: Sequence[Direction], seed: int, pruner: str = "median"
+) -> Iterator[Study]:
     """The study in the SQLite file at `path`, created when absent, with dead trials marked as failed.
 
     Raises:
@@ -150,7 +169,11 @@ def open_study(path: Path, *, sampler: str, directions: Sequence[Direction], see
         storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 30}})
         _use_write_ahead_log(storage)
         study = optuna.create_study(
-            storage=storage, study_name=STUDY_NAME, directions=directions, pruner=_pruner(), load_if_exists=True
+            storage=storage,
+            study_name=STUDY_NAME,
+            directions=directions,
+            pruner=make_pruner(pruner),
+            load_if_exists=True,
         )
     if study.directions != [StudyDirection[direction.upper()] for direction in directions]:
         found = ", ".join(direction.name.lower() for direction in study.directions)
@@ -161,10 +184,6 @@ def open_study(path: Path, *, sampler: str, directions: Sequence[Direction], see
         yield opened
     finally:
         opened.close()
-
-
-def _pruner() -> BasePruner:
-    return MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=_WARMUP_EPOCHS)
 
 
 def _use_write_ahead_log(storage: RDBStorage) -> None:

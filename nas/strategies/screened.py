@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
-from ..models.architecture import Architecture
-from .proxies import rank_scores, size_warnings
-from .results import TrialRecord, distinct
-from .seeds import Stream, seed_for
-from .session import Assessment, Session
-from .strategies import Outcome
-from .study import Handle
+from ...models.architecture import Architecture
+from ..proxies import rank_scores, size_warnings
+from ..results import TrialRecord, distinct
+from ..seeds import Stream, seed_for
+from ..session import Assessment, Session
+from ..study import Handle
+from .base import Outcome
 
 CALIBRATION = 12  # random architectures that give every score its unit
 WORST_Z = -10.0  # a degenerate network, and no score counts for more than this either way

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..models.architecture import Architecture
-from .results import TrialRecord, distinct
-from .session import Assessment, Session, by_rank
-from .strategies import Outcome
-from .study import Handle
+from ...models.architecture import Architecture
+from ..results import TrialRecord, distinct
+from ..session import Assessment, Session, by_rank
+from ..study import Handle
+from .base import Outcome
 
 
 class RandomStrategy:

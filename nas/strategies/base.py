@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ..common.registry import Registry
-from .results import Finalist
+from ...common.registry import Registry
+from ..results import Finalist
 
 if TYPE_CHECKING:
-    from .session import Session
+    from ..session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Strategy(Protocol):
 STRATEGIES: Registry[Strategy] = Registry(
     "strategy",
     {
-        "random": f"{__package__}.strategy_trained:RANDOM",
-        "multi-shot": f"{__package__}.strategy_trained:MULTI_SHOT",
-        "zero-shot": f"{__package__}.strategy_screened:ZERO_SHOT",
-        "hybrid": f"{__package__}.strategy_screened:HYBRID",
+        "random": f"{__package__}.trained:RANDOM",
+        "multi-shot": f"{__package__}.trained:MULTI_SHOT",
+        "zero-shot": f"{__package__}.screened:ZERO_SHOT",
+        "hybrid": f"{__package__}.screened:HYBRID",
     },
 )
