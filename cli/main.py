@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from ..common.errors import Interrupted, LanefitError
-from . import advise, calibrate, export, info, inspection, listing, profile, run, search
+from . import advise, calibrate, export, info, inspection, listing, profile, run, search, serve
 from .command import DebugOption, FormatOption, NoProgressOption, QuietOption, VerboseOption, merged
 from .output import Format, Output, Settings
 
@@ -65,6 +65,7 @@ app.command("run")(run.run)
 app.command("inspect")(inspection.inspect)
 app.command("list")(listing.list_)
 app.command("info")(info.info)
+app.command("serve")(serve.serve)
 
 
 class UsageProblem(LanefitError):

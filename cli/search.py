@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +58,13 @@ def search(
         Path | None,
         typer.Option("--resume", metavar="RUN", help="Continue the search in this run directory.", show_default=False),
     ] = None,
+    storage: Annotated[
+        str,
+        _option("--storage", help="Keep trials in sqlite:///, journal:///, postgresql:// or grpc://.", metavar="URL"),
+    ] = "",
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Join the search in --storage: run trials until all are finished.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings as TOML and stop.")] = False,
 ) -> int:
     """Search a family for the most accurate network inside a budget on a target.
@@ -71,49 +79,72 @@ def search(
         raise ConfigError(
             "--resume takes its settings from the run", where="--resume", hint="drop --config, --name and --output"
         )
+    if worker:
+        _check_worker(storage, bool(resume or config or budget or epochs or dry_run or any(flags.values())))
+        return _join(output, storage, name, directory)
     settings = resolve_config(_start(config, resume), flags, budget or [], epochs)
     if dry_run:
         output.result(settings.model_dump(), settings.to_toml().rstrip())
         return 0
     place = resume or directory or RUNS / (name or default_name(settings))
-    return _search(output, settings, place, resume is not None)
+    return _search(output, settings, place, storage, resume is not None)
 
 
-def _search(output: Output, settings: SearchConfig, place: Path, resume: bool) -> int:
-    from ..models.registry import families, find_task
-    from ..nas.measure import engine_measure
+def _check_worker(storage: str, settings: bool) -> None:
+    if not storage:
+        raise ConfigError("--worker needs the storage of the search that it joins", where="--storage")
+    if settings:
+        hint = "keep --storage, --name and --output"
+        raise ConfigError("--worker takes its settings from the search that it joins", where="--worker", hint=hint)
+
+
+def _search(output: Output, settings: SearchConfig, place: Path, storage: str, resume: bool) -> int:
     from ..nas.rundir import RunDirectory
     from ..nas.search import check_config, run_search
-    from ..nas.session import Step
-    from ..nas.workbench import check_settings, workbench
-    from ..targets.spec import load_spec
-    from .estimators import ready_estimator
+    from ..nas.storage import parse_place
+    from .search_bench import bar_progress, ready_bench
     from .search_report import search_document, search_tables, write_results
 
     check_config(settings)
-    check_settings(settings)
-    spec, family, task = load_spec(settings.target), families.get(settings.family), find_task(settings.task)
-    run = RunDirectory(place)
-    if run.record.exists() and not resume:
+    shelf = parse_place(storage) if storage else None
+    if RunDirectory(place).record.exists() and not resume:
         hint = f"continue with --resume {place}, or choose another --name"
         raise ConfigError("this directory already holds a search", where=str(place), hint=hint)
-    estimator = ready_estimator(output, spec, family, task)
-    bench, curation = workbench(settings, estimator, spec, measure=engine_measure(spec))
-    facts: dict[str, Any] = {"target_digest": spec.digest(), "estimator_data": estimator.card.data_hash}
-    if curation is not None:
-        facts["curation"] = curation.as_dict()
-    with output.bar("search") as update:
-
-        def progress(step: Step) -> None:
-            update(step.done, step.total, f"{step.stage}: {step.text}")
-
-        arguments = ["lanefit", *sys.argv[1:]]
-        result = run_search(settings, place, bench, resume=resume, progress=progress, command=arguments, facts=facts)
-    files = write_results(place, result, bench, spec)
-    document = search_document(place, result, curation, files)
-    output.result(document, *search_tables(place, result, curation, files))
+    ready = ready_bench(output, settings)
+    with bar_progress(output) as progress:
+        result = run_search(
+            settings,
+            place,
+            ready.bench,
+            storage=shelf,
+            resume=resume,
+            progress=progress,
+            command=["lanefit", *sys.argv[1:]],
+            facts=ready.facts,
+        )
+    files = write_results(place, result, ready.bench, ready.spec)
+    document = search_document(place, result, ready.curation, files)
+    output.result(document, *search_tables(place, result, ready.curation, files))
     for warning in result.warnings:
         output.warn(warning)
+    return 0
+
+
+def _join(output: Output, storage: str, name: str, directory: Path | None) -> int:
+    """Runs trials of a search that another process began; their trained weights go into `directory`."""
+    from ..nas.rundir import RunDirectory
+    from ..nas.sharing import find_shared, run_worker
+    from ..nas.storage import parse_place
+    from .search_bench import bar_progress, ready_bench
+
+    place = parse_place(storage)
+    shared = find_shared(place, name)
+    ready = ready_bench(output, shared.config)
+    with tempfile.TemporaryDirectory(prefix="lanefit-worker-") as scratch, bar_progress(output) as progress:
+        run = RunDirectory(directory or Path(scratch))
+        done = run_worker(shared, place, ready.bench, run, progress=progress, facts=ready.facts)
+    document = {"search": shared.name, "storage": place.shown, "trials_here": done, "trials": shared.config.trials}
+    output.result(document, f"{done} of the {shared.config.trials} trials of {shared.name} were finished here")
     return 0
 
 

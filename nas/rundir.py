@@ -2,7 +2,7 @@
 
 config.toml   the resolved configuration, usable with --config again
 run.json      status, command, seeds, versions, environment, results; replaced atomically
-study.db      Optuna's storage, also for optuna-dashboard
+study.db      Optuna's storage, also for optuna-dashboard; absent when run.json says that trials are kept elsewhere
 weights/      trained weights of the finalists, by architecture digest
 """
 
@@ -22,6 +22,7 @@ from ..common.files import canonical_json, read_json, write_atomic, write_json
 from .config import SearchConfig, load_config
 from .results import SearchResult
 from .seeds import draw_root_seed
+from .storage import Place, parse_place
 
 SCHEMA_VERSION = 1
 
@@ -64,17 +65,29 @@ class RunDirectory:
         finally:
             os.close(handle)
 
-    def start(self, config: SearchConfig, command: Sequence[str], facts: Mapping[str, Any]) -> SearchConfig:
-        """Stores a new search, drawing the seed when none was given, and returns the resolved configuration."""
+    def start(
+        self, config: SearchConfig, command: Sequence[str], facts: Mapping[str, Any], storage: Place | None = None
+    ) -> SearchConfig:
+        """Stores a new search, drawing the seed when none was given, and returns the resolved configuration.
+
+        With `storage` its trials are kept there, as a study with the name of this directory.
+        """
         if self.database.exists() or self.record.exists():
             hint = f"continue with --resume {self.path}, or choose another directory"
             raise ConfigError("this directory already holds a search", where=str(self.path), hint=hint)
         resolved = config if config.seed is not None else config.replaced(seed=draw_root_seed())
         write_atomic(self.config_file, resolved.to_toml().encode())
-        self._write(resolved, command, facts, started=_now())
+        kept = {"storage": {"place": storage.shown, "study": self.path.resolve().name}} if storage else {}
+        self._write(resolved, command, facts, {"started": _now(), **kept})
         return resolved
 
-    def resume(self, config: SearchConfig | None, command: Sequence[str], facts: Mapping[str, Any]) -> SearchConfig:
+    def resume(
+        self,
+        config: SearchConfig | None,
+        command: Sequence[str],
+        facts: Mapping[str, Any],
+        storage: Place | None = None,
+    ) -> SearchConfig:
         """The stored configuration; a given one must agree, except that it may ask for more trials or finalists.
 
         Facts that differ from the stored ones (another estimator, an edited target) are refused.
@@ -85,10 +98,23 @@ class RunDirectory:
         resolved = stored if config is None else _continued(stored, config, str(self.path))
         before = self.read()
         _check_facts(before.get("facts", {}), facts, str(self.record))
+        self.elsewhere(storage)
         if resolved != stored:
             write_atomic(self.config_file, resolved.to_toml().encode())
-        self._write(resolved, command, facts, started=before.get("started", _now()))
+        kept = {key: before[key] for key in ("started", "storage") if key in before}
+        self._write(resolved, command, facts, {"started": _now(), **kept})
         return resolved
+
+    def elsewhere(self, storage: Place | None = None) -> tuple[Place, str] | None:
+        """Where the trials are kept if not in this directory, and the name of their study.
+
+        run.json holds the address without its password; `storage` gives one that has it.
+        """
+        stored = self.read().get("storage")
+        if storage is not None and (stored is None or storage.shown != stored["place"]):
+            kept = stored["place"] if stored else "the directory itself"
+            raise ConfigError(f"the trials of this search are kept in {kept}", where="--storage", hint="drop it")
+        return (storage or parse_place(stored["place"], where=str(self.record)), stored["study"]) if stored else None
 
     def finish(self, status: str, result: SearchResult | None = None, error: LanefitError | None = None) -> None:
         """Replaces run.json with the outcome."""
@@ -128,7 +154,9 @@ class RunDirectory:
             if path not in kept:
                 path.unlink()
 
-    def _write(self, config: SearchConfig, command: Sequence[str], facts: Mapping[str, Any], *, started: str) -> None:
+    def _write(
+        self, config: SearchConfig, command: Sequence[str], facts: Mapping[str, Any], kept: Mapping[str, Any]
+    ) -> None:
         write_json(
             self.record,
             {
@@ -138,7 +166,7 @@ class RunDirectory:
                 "facts": dict(facts),
                 "config": config.model_dump(),
                 "seed": config.seed,
-                "started": started,
+                **kept,
                 "versions": versions(),
                 "environment": environment(),
             },

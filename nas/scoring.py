@@ -6,9 +6,9 @@ tests and users with their own trainer put something else there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,23 @@ class Estimate(Protocol):
     def macs(self) -> int: ...
     @property
     def extrapolated(self) -> bool: ...
+
+
+class Part(Protocol):
+    """One subgraph's share of a latency."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def latency_us(self) -> float: ...
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """An estimate that knows the shares of its latency, which add up to it."""
+
+    @property
+    def parts(self) -> Sequence[Part]: ...
 
 
 class Estimator(Protocol):

@@ -14,10 +14,11 @@ from .rundir import RunDirectory
 from .samplers import SAMPLERS
 from .scoring import Workbench
 from .session import Progress, Session, Step
+from .storage import Place
 from .strategies import STRATEGIES, Outcome, Strategy
-from .study import Direction, open_study
+from .study import SHARED_NOTE, STUDY_NAME, Direction, Study, open_study
 
-_DIRECTIONS: dict[str, Direction] = {"score": "maximize", "latency": "minimize"}
+DIRECTIONS: dict[str, Direction] = {"score": "maximize", "latency": "minimize"}
 
 
 def run_search(
@@ -25,6 +26,7 @@ def run_search(
     directory: Path,
     bench: Workbench,
     *,
+    storage: Place | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     command: Sequence[str] = (),
@@ -34,7 +36,8 @@ def run_search(
 
     A resumed search gives the same trials and the same winner as an undisturbed one. `config` may be None
     when resuming. `facts` are JSON values that the results depend on or that belong beside them (digests of target
-    and estimator, curation); a resume with other facts is refused.
+    and estimator, curation); a resume with other facts is refused. With `storage` the trials
+    are kept there, under the name of the directory, and other processes may join (`sharing.run_worker`).
 
     Raises:
         BudgetError: when nothing met the budget; shows the nearest misses, and the trials are stored.
@@ -49,9 +52,12 @@ def run_search(
         check_config(config)
     with run.locked():
         known = dict(facts or {})
-        resolved = run.resume(config, command, known) if config is None or resume else run.start(config, command, known)
+        if config is None or resume:
+            resolved = run.resume(config, command, known, storage)
+        else:
+            resolved = run.start(config, command, known, storage)
         try:
-            result = _search(resolved, bench, run, progress or _silent)
+            result = _search(resolved, bench, run, storage, progress or _silent)
         except KeyboardInterrupt:
             stopped = _interrupted(resolved, run)
             run.finish("interrupted", error=stopped)
@@ -76,15 +82,39 @@ def check_config(config: SearchConfig) -> Strategy:
     return strategy
 
 
-def _search(config: SearchConfig, bench: Workbench, run: RunDirectory, progress: Progress) -> SearchResult:
+def _search(
+    config: SearchConfig, bench: Workbench, run: RunDirectory, storage: Place | None, progress: Progress
+) -> SearchResult:
     strategy = check_config(config)
-    directions: list[Direction] = [_DIRECTIONS[objective] for objective in config.objectives]
+    directions: list[Direction] = [DIRECTIONS[objective] for objective in config.objectives]
     assert config.seed is not None
-    sampler = strategy.sampler or config.sampler
-    with open_study(run.database, sampler=sampler, directions=directions, seed=config.seed) as study:
+    elsewhere = run.elsewhere(storage)
+    place, name = elsewhere or (run.database, STUDY_NAME)
+    with open_study(
+        place,
+        sampler=strategy.sampler or config.sampler,
+        directions=directions,
+        seed=config.seed,
+        name=name,
+        shared=elsewhere is not None,
+    ) as study:
+        if elsewhere:
+            _publish(study, config, run)
         session = Session(config, bench, study, run, progress)
         outcome = strategy.run(session)
         return _result(session, outcome)
+
+
+def _publish(study: Study, config: SearchConfig, run: RunDirectory) -> None:
+    """Leaves in the storage what workers need to know; refuses a storage that holds another search of this name."""
+    stored = study.note(SHARED_NOTE)
+    if stored is not None:
+        earlier = SearchConfig.model_validate(stored["config"])
+        differences = earlier.differences(config.replaced(trials=earlier.trials, finalists=earlier.finalists))
+        if differences:
+            problem = f"the storage holds another search called {run.path.name} ({'; '.join(differences)})"
+            raise ConfigError(problem, where="--storage", hint="choose another --name, or join it with --worker")
+    study.set_note(SHARED_NOTE, {"config": config.model_dump(), "facts": run.read()["facts"]})
 
 
 def _result(session: Session, outcome: Outcome) -> SearchResult:

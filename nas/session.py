@@ -10,11 +10,12 @@ from ..common.budget import Verdict
 from ..common.errors import InputError, UnsupportedError
 from ..models.architecture import Architecture
 from .config import SearchConfig
+from .progress import Tally
 from .results import Finalist, TrialRecord, distinct
 from .rundir import RunDirectory
-from .scoring import Cost, OnEpoch, Training, Workbench
+from .scoring import Cost, OnEpoch, Parted, Training, Workbench
 from .seeds import Stream, seed_for
-from .study import Evaluation, Handle, Study
+from .study import Evaluation, Handle, Study, trial_notes
 from .weights import read_weights, save_weights
 
 MEASURE_FACTOR = 5  # at most this many candidates are measured for each place among the finalists
@@ -57,6 +58,7 @@ class Session:
         self.config, self.bench, self.study, self.run, self.progress = config, bench, study, run, progress
         self.seed: int = config.seed
         self.budget = config.budget()
+        self._parts: dict[str, Any] = {}  # notes on the trial at work
 
     def explore(self, assess: Assess) -> list[TrialRecord]:
         """All trials of the study, after those that are missing were asked for, costed and, if feasible, assessed."""
@@ -64,14 +66,18 @@ class Session:
         for earlier in self.study.records:
             _remember(known, earlier)
 
+        tally = Tally(self.study.records)
+
         def evaluate(architecture: Architecture, handle: Handle) -> Evaluation:
+            self._parts = {}
             record = self._record(architecture, handle, assess, known.get(architecture.digest()))
-            _remember(known, record)
-            return Evaluation(record.values, record, self._constraints(record))
+            notes = {**trial_notes(record), **self._parts}
+            return Evaluation(record.values, record, self.constraints(record), notes)
 
         def done(record: TrialRecord) -> None:
-            text = f"{record.verdict}" if record.cost else f"refused: {record.refusal}"
-            self.progress(Step("screen", len(self.study.records), self.config.trials, text))
+            _remember(known, record)
+            tally.add(record)
+            self.progress(Step("screen", len(self.study.records), self.config.trials, tally.text(self.config.trials)))
 
         self.study.run(self.config.trials, self.bench.space, evaluate, done)
         return list(self.study.records)
@@ -137,11 +143,14 @@ class Session:
         if known is not None and not known.stopped:  # everything is deterministic in the architecture
             return replace(known, index=handle.index)
         try:
-            cost = Cost.of(self.bench.estimate(architecture))
+            estimate = self.bench.estimate(architecture)
         except UnsupportedError as error:
             return TrialRecord(
                 handle.index, architecture, None, Verdict(), self._values(None, None), refusal=str(error)
             )
+        cost = Cost.of(estimate)
+        if isinstance(estimate, Parted):
+            self._parts = {"latency_parts_us": {part.label: round(part.latency_us, 3) for part in estimate.parts}}
         verdict = cost.check(self.budget.hardware())
         if not verdict.passed:
             return TrialRecord(handle.index, architecture, cost, verdict, self._values(None, cost))
@@ -168,7 +177,7 @@ class Session:
         latency = cost.latency_upper_us if cost else max((values[1] for values in known), default=0.0)
         return (score, latency)
 
-    def _constraints(self, record: TrialRecord) -> dict[str, float]:
+    def constraints(self, record: TrialRecord) -> dict[str, float]:
         if record.cost is None:
             return {"supported": 1.0, **{name: 1.0 for name in self.budget.hardware().limits()}}
         return {"supported": 0.0, **{item.name: -item.slack for item in record.verdict.items}}

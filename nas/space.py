@@ -153,12 +153,17 @@ def _nearest(value: object, values: Sequence[KnobValue]) -> list[str]:
     return difflib.get_close_matches(str(value), [str(v) for v in values], n=2)
 
 
+def even_steps(values: Sequence[KnobValue]) -> tuple[int, int, int] | None:
+    """First, last and step of evenly spaced integers, whose order a sampler may use; None for any other choice."""
+    if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return None
+    numbers = [int(value) for value in values]
+    steps = {b - a for a, b in pairwise(numbers)}
+    return (numbers[0], numbers[-1], steps.pop()) if len(steps) == 1 and min(steps) > 0 else None
+
+
 def _suggest(trial: Trial, knob: Knob) -> KnobValue:
-    """Evenly spaced integers keep their order for the sampler, anything else is a choice."""
-    values = knob.values
-    if all(isinstance(v, int) and not isinstance(v, bool) for v in values):
-        numbers = [int(v) for v in values]
-        steps = {b - a for a, b in pairwise(numbers)}
-        if len(steps) == 1 and min(steps) > 0:
-            return trial.suggest_int(knob.name, numbers[0], numbers[-1], step=steps.pop())
-    return cast(KnobValue, trial.suggest_categorical(knob.name, list(values)))
+    spaced = even_steps(knob.values)
+    if spaced is not None:
+        return trial.suggest_int(knob.name, spaced[0], spaced[1], step=spaced[2])
+    return cast(KnobValue, trial.suggest_categorical(knob.name, list(knob.values)))

@@ -13,7 +13,7 @@ import lanefit.cli.listing
 from lanefit.cli.command import merged
 from lanefit.cli.output import Format, Output, Settings
 
-COMMANDS = ("search", "profile", "advise", "export", "run", "inspect", "list", "info")
+COMMANDS = ("search", "profile", "advise", "export", "run", "inspect", "list", "info", "serve")
 HEAVY = ("torch", "tvm", "sklearn", "optuna", "onnx", "onnxruntime", "matplotlib", "scipy", "numpy")
 
 

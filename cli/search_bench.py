@@ -1,0 +1,55 @@
+"""What `lanefit search` works with, whether it begins a search, resumes one or joins one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..nas.config import SearchConfig
+    from ..nas.curation import CurationReport
+    from ..nas.session import Step
+    from ..nas.workbench import ModelWorkbench
+    from ..targets.spec import EngineSpec
+    from .output import Output
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A workbench, and the facts on which a search's results depend."""
+
+    bench: ModelWorkbench
+    curation: CurationReport | None
+    spec: EngineSpec
+    facts: dict[str, Any]
+
+
+def ready_bench(output: Output, settings: SearchConfig) -> Ready:
+    """The workbench that `settings` describe; every name and value is checked before an estimator is fitted."""
+    from ..models.registry import families, find_task
+    from ..nas.measure import engine_measure
+    from ..nas.workbench import check_settings, workbench
+    from ..targets.spec import load_spec
+    from .estimators import ready_estimator
+
+    check_settings(settings)
+    spec, family, task = load_spec(settings.target), families.get(settings.family), find_task(settings.task)
+    estimator = ready_estimator(output, spec, family, task)
+    bench, curation = workbench(settings, estimator, spec, measure=engine_measure(spec))
+    facts: dict[str, Any] = {"target_digest": spec.digest(), "estimator_data": estimator.card.data_hash}
+    if curation is not None:
+        facts["curation"] = curation.as_dict()
+    return Ready(bench, curation, spec, facts)
+
+
+@contextmanager
+def bar_progress(output: Output) -> Iterator[Callable[[Step], None]]:
+    """A search's progress as a bar on a terminal."""
+    with output.bar("search") as update:
+
+        def progress(step: Step) -> None:
+            update(step.done, step.total, f"{step.stage}: {step.text}")
+
+        yield progress
