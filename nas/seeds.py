@@ -15,6 +15,7 @@ class Stream(IntEnum):
     CALIBRATION = 1
     PROXY = 2
     TRAINING = 3
+    BATCH = 6
 
 
 def seed_for(root: int, stream: Stream, index: int = 0) -> int:

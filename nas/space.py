@@ -76,6 +76,10 @@ class Space:
         """An architecture proposed by the trial's sampler; only knobs that are active become its parameters."""
         return self._draw(lambda knob: _suggest(trial, knob))
 
+    def chosen(self, values: Mapping[str, KnobValue]) -> Architecture:
+        """The architecture of one value for every knob; those of knobs that are not active are left out."""
+        return self._draw(lambda knob: values[knob.name])
+
     def check(self, architecture: Architecture) -> None:
         """Raises `ConfigError` where an active knob of `architecture` has a value outside of this space."""
         values = self.family.own(architecture)
