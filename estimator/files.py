@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from ..common.errors import EstimatorError, LanefitError
-from ..common.files import canonical_json, read_json, write_atomic
+from ..common.files import canonical_json, write_atomic
 from ..targets.spec import EngineSpec, spec_from_dict
 from .card import ModelCard
+from .documents import Document, read_document
 from .features import COLUMNS, KINDS
 from .measurement import toolchain_hash
 from .metrics import Accuracy
@@ -26,11 +25,8 @@ SCHEMA_VERSION = 2
 _AGAIN = "fit the estimator again"
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
+class _File(Document):
     format: Literal["lanefit-estimator"]
-    schema_version: int
     columns: list[str]
     kinds: list[str]
     spec: dict[str, Any]
@@ -76,21 +72,7 @@ def load_estimator(path: Path, spec: EngineSpec | None = None) -> NetworkEstimat
 
 
 def _read(path: Path) -> _File:
-    value = read_json(path)
-    if isinstance(value, dict) and value.get("format") == FORMAT and value.get("schema_version") != SCHEMA_VERSION:
-        raise EstimatorError(
-            f"{path.name} has schema version {value.get('schema_version')!r}, this lanefit reads {SCHEMA_VERSION}",
-            where=str(path),
-            hint=_AGAIN,
-        )
-    try:
-        document = _File.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "file"
-        raise EstimatorError(
-            f"{path.name} is not an estimator: {key}: {first['msg']}", where=str(path), hint=_AGAIN
-        ) from error
+    document = read_document(path, _File, format=FORMAT, version=SCHEMA_VERSION, noun="an estimator", again=_AGAIN)
     if tuple(document.columns) != COLUMNS or document.kinds != [str(kind) for kind in KINDS]:
         raise EstimatorError(f"{path.name} was fitted on other features", where=str(path), hint=_AGAIN)
     return document

@@ -18,10 +18,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from ...common.errors import EstimatorError, LanefitError
-from ...common.files import canonical_json, read_json, write_atomic
+from ...common.files import canonical_json, write_atomic
+from ..documents import Document, read_document
 from ..opgraph.fusion import FusionRules
 from .card import card_from_dict
 from .conformal import intervals_from_dict
@@ -35,11 +34,8 @@ SCHEMA_VERSION = 1
 _AGAIN = "calibrate the device again"
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
+class _File(Document):
     format: Literal["lanefit-device-estimator"]
-    schema_version: int
     card: dict[str, Any]
     operators: dict[str, Any] | None
     networks: dict[str, Any] | None
@@ -72,35 +68,14 @@ def load_device(path: Path) -> DeviceEstimator:
     Raises:
         EstimatorError: the file is damaged, something else, or of another schema version.
     """
-    document = _read(path)
+    document = read_document(
+        path, _File, format=FORMAT, version=SCHEMA_VERSION, noun="an estimator of a device", again=_AGAIN
+    )
     try:
         return _estimator(document)
     except (LanefitError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         text = error.what if isinstance(error, LanefitError) else f"{type(error).__name__}: {error}"
         raise EstimatorError(f"{path.name} is damaged: {text}", where=str(path), hint=_AGAIN) from error
-
-
-def _read(path: Path) -> _File:
-    try:
-        value = read_json(path)
-    except LanefitError as error:
-        raise EstimatorError(error.what, where=str(path), hint=_AGAIN) from error
-    except RecursionError as error:
-        raise EstimatorError(f"{path.name} is nested too deeply", where=str(path), hint=_AGAIN) from error
-    if isinstance(value, dict) and value.get("format") == FORMAT and value.get("schema_version") != SCHEMA_VERSION:
-        raise EstimatorError(
-            f"{path.name} has schema version {value.get('schema_version')!r}, this lanefit reads {SCHEMA_VERSION}",
-            where=str(path),
-            hint=_AGAIN,
-        )
-    try:
-        return _File.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "file"
-        raise EstimatorError(
-            f"{path.name} is not an estimator of a device: {key}: {first['msg']}", where=str(path), hint=_AGAIN
-        ) from error
 
 
 def _estimator(document: _File) -> DeviceEstimator:
