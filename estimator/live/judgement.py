@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import hypot
 from typing import Any
 
 from ...common.files import stable_hash
@@ -62,7 +63,12 @@ def estimate_live(calibrated: CalibratedDevice, graphs: Sequence[ExecutedGraph])
     found = breakdowns(calibrated.model, sums, calibrated.box)
     rows = zip(latency.tolist(), deviation.tolist(), found, strict=True)
     return [
-        LiveEstimate(us, *interval(us, spread), parts.has_unknown or parts.extrapolated_share > SHARE, parts)
+        LiveEstimate(
+            us,
+            *interval(us, hypot(spread, parts.beyond_us)),
+            parts.has_unknown or parts.extrapolated_share > SHARE,
+            parts,
+        )
         for us, spread, parts in rows
     ]
 
