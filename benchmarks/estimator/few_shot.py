@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from lanefit.estimator.devices.network_model import NetworkModel, fit_networks
 from lanefit.estimator.devices.semantics_choice import choose_reading
-from lanefit.estimator.devices.transfer import Known, choose_samples, fit_transfer
+from lanefit.estimator.devices.transfer import fit_transfer
+from lanefit.estimator.devices.transfer_choice import choose_samples
+from lanefit.estimator.devices.transfer_prior import Known
 from lanefit.estimator.metrics import accuracy
 from lanefit.nas.written_graph import READINGS
 

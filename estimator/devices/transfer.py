@@ -5,7 +5,8 @@ prediction of each known device's model with a weight of its own, and operator t
 prior as in `sum_process`, to which each source's own operator times are added as a direction (closed-form Bayesian
 linear regression; Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3). Ten samples cannot tell how
 much of each to believe, nor how the device reads graphs, so predictions of all hypotheses are averaged by their
-evidence (ibid., section 3.4).
+evidence (ibid., section 3.4). Nor can one wrong sample among ten be averaged away: each may be one that tells
+nothing, with a variance of its own (Box and Tiao, Biometrika 55, 1968). `transfer_choice` says what to measure.
 """
 
 from __future__ import annotations
@@ -13,40 +14,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 
 from ...common.errors import EstimatorError
 from ..opgraph.operator import Operator
 from .descriptors import describe
-from .graph_arrays import GraphCounts
 from .graph_table import Array
-from .likelihood import solve
 from .network_model import NetworkModel
 from .sum_process import START, OperatorKernel
+from .transfer_prior import OVERHEAD, TRUST, Known, along_sources, count_operators, operator_times, reading_odds
 
 _LEAST = 3
-_TRUST = (0.03, 0.3)  # deviation of a source's weight, in parts of the mean latency
 _SCALE = (0.3, 1.0, 3.0)  # deviation of operator times, in parts of what the prior says
 _NOISE = (0.02, 0.06, 0.15)  # relative errors of measurements and model
-_OVERHEAD = 0.1
-_ODDS = {"forward": 0.2, "identities": 0.3}
-"""What few runtimes do, against what many do."""
-_DESIGN_NOISE = 0.2
+_WRONG = 1.0  # relative error of a sample that tells nothing
+_WRONG_ODDS = 0.05
+_FEWEST_RIGHT = 5  # samples for each that may be wrong
 _NEGLIGIBLE = 1e-3  # weight below which a hypothesis is left out
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Networks as the new device would read them, and what the sources say of them.
-
-    graphs: (networks) under one reading. sources: (networks, sources) predicted latencies of the known devices.
-    """
-
-    graphs: Sequence[GraphCounts]
-    sources: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +95,7 @@ class _Terms:
         operators = tuple(
             dict.fromkeys(op for known in (samples, networks) for graph in known.graphs for op in graph.operators)
         )
-        left, right = _counts(networks.graphs, operators), _counts(samples.graphs, operators)
+        left, right = (count_operators(known.graphs, operators) for known in (networks, samples))
         described = describe(operators)
         mean = float(np.exp(np.log(model.latency).mean()))
         scales = np.maximum(right.mean(0) @ described.physics, 1e-12)
@@ -118,14 +105,11 @@ class _Terms:
         for theta in model.thetas:
             kernel = OperatorKernel(theta, scales, spread)
             times = kernel(described, described) + np.diag(kernel.own * share**2)
-            for direction in model.directions:
-                known = np.array([direction.get(operator, 0.0) for operator in operators])
-                amount = float(right.mean(0) @ known)
-                times += np.outer(known, known) / max(amount, 1e-12) ** 2
+            times += along_sources(operators, right.mean(0), model.directions)
             self._operators.append(mean**2 * (left @ times @ right.T))
         size = np.exp(np.log(samples.sources).mean(0)) if samples.sources.size else np.ones(0)
         self._sources = mean**2 * (networks.sources / size) @ (samples.sources / size).T
-        self._overhead = (mean * _OVERHEAD) ** 2
+        self._overhead = (mean * OVERHEAD) ** 2
 
     def covariance(self, hypothesis: Hypothesis) -> Array:
         """Between networks (rows) and samples (columns), without noise."""
@@ -155,64 +139,47 @@ def fit_transfer(
     return replace(model, posteriors=kept)
 
 
-def choose_samples(
-    candidates: Mapping[str, Known], count: int, sources: Sequence[NetworkModel]
-) -> tuple[int, ...]:  # fmt: skip
-    """Which of `candidates` to measure on the new device, best first: each is the one whose latency the ones before
-    it leave most uncertain, over all readings (greedy maximum variance, a pivoted Cholesky factorisation).
-
-    Raises:
-        EstimatorError: fewer candidates than wanted samples.
-    """
-    size = len(next(iter(candidates.values())).graphs)
-    if not 1 <= count <= size:
-        raise EstimatorError(f"{count} samples cannot be chosen from {size} candidates")
-    covariance = sum(_odds(name) * _relative_prior(known, sources) for name, known in candidates.items())
-    rest, chosen = np.asarray(covariance, np.float64), list[int]()
-    noise = _DESIGN_NOISE**2 * float(np.mean(np.diag(rest)))
-    for _ in range(count):
-        variance = np.diag(rest).copy()
-        variance[chosen] = -np.inf
-        chosen.append(int(np.argmax(np.round(variance, 6))))  # equal ones by their order
-        column = rest[:, chosen[-1]]
-        rest = rest - np.outer(column, column) / (column[chosen[-1]] + noise)
-    return tuple(chosen)
-
-
-def _relative_prior(known: Known, sources: Sequence[NetworkModel]) -> Array:
-    """The prior covariance of the candidates' latencies, each relative to its own deviation from nothing."""
-    size = np.exp(np.log(known.sources).mean(1)) if known.sources.size else np.ones(len(known.graphs))
-    model = _unfitted({"": known}, size, sources)
-    operators = _Terms(model, known, known).covariance(Hypothesis("", 0, _TRUST[-1], 1.0, 0.0))
-    deviation = np.sqrt(np.diag(operators))
-    return operators / np.outer(deviation, deviation)
-
-
 def _unfitted(samples: Mapping[str, Known], latency: Array, sources: Sequence[NetworkModel]) -> TransferModel:
     thetas = (START, *((np.mean([source.sum.kernel.theta for source in sources], axis=0),) if sources else ()))
-    directions = tuple(dict(zip(source.sum.operators, source.sum.times, strict=True)) for source in sources)
+    directions = tuple(operator_times(source) for source in sources)
     return TransferModel(dict(samples), latency, thetas, directions, ())
 
 
 def _posteriors(model: TransferModel, reading: str) -> list[_Posterior]:
     samples = model.samples[reading]
     terms, relative = _Terms(model, samples, samples), np.outer(model.latency, model.latency)
-    grid = product(range(len(model.thetas)), _TRUST if samples.sources.size else (0.0,), _SCALE, _NOISE)
+    grid = product(range(len(model.thetas)), TRUST if samples.sources.size else (0.0,), _SCALE, _NOISE)
     hypotheses = [Hypothesis(reading, *setting) for setting in grid]
     return [_posterior(terms.covariance(hypothesis) / relative, hypothesis) for hypothesis in hypotheses]
 
 
 def _posterior(covariance: Array, hypothesis: Hypothesis) -> _Posterior:
-    """With the latencies as units every target is one."""
-    target = np.ones(len(covariance))
-    found = solve(covariance + hypothesis.noise**2 * np.eye(len(target)), target)
-    evidence = float(np.log(_odds(hypothesis.reading)))
-    evidence -= 0.5 * float(target @ found.dual) + float(np.log(np.diag(found.factor)).sum())
-    return _Posterior(hypothesis, evidence, found.dual)
+    log_evidence, dual = _explained(covariance + hypothesis.noise**2 * np.eye(len(covariance)))
+    return _Posterior(hypothesis, float(np.log(reading_odds(hypothesis.reading))) + log_evidence, dual)
 
 
-def _odds(reading: str) -> float:
-    return prod(odds for part, odds in _ODDS.items() if part in reading)
+def _explained(covariance: Array) -> tuple[float, Array]:
+    """Log evidence and dual (samples,) of targets that are all one: with the latencies as units they are.
+
+    Both are averaged over which samples are wrong. Of sets of wrong samples those are looked at that add any one to
+    the most likely smaller set; each costs an update of rank one.
+    """
+    inverse = np.linalg.inv(covariance)
+    dual = inverse.sum(1)
+    log_evidence = -0.5 * float(dual.sum()) + 0.5 * float(np.linalg.slogdet(inverse)[1])
+    evidences, duals = [np.array([log_evidence])], [dual[None]]
+    wrong = list[int]()
+    for _ in range(len(dual) // _FEWEST_RIGHT):
+        spread = 1 + _WRONG**2 * np.diag(inverse)
+        gain = 0.5 * (_WRONG**2 * dual**2 / spread - np.log(spread)) + np.log(_WRONG_ODDS)
+        gain[wrong] = -np.inf
+        updated = dual - _WRONG**2 * (inverse * (dual / spread)).T
+        evidences, duals = [*evidences, log_evidence + gain], [*duals, updated]
+        best = int(np.argmax(gain))
+        inverse = inverse - _WRONG**2 * np.outer(inverse[best], inverse[best]) / spread[best]
+        log_evidence, dual, wrong = log_evidence + float(gain[best]), updated[best], [*wrong, best]
+    logs = np.concatenate(evidences)
+    return float(logsumexp(logs)), _normalised(logs) @ np.concatenate(duals)
 
 
 def _normalised(log_weights: Array) -> Array:
@@ -223,12 +190,3 @@ def _normalised(log_weights: Array) -> Array:
 def _above(latency: Array, least: float) -> Array:
     """Latencies below `least` are squeezed into what is above zero, in order."""
     return np.where(latency > least, latency, least * np.exp(np.minimum(latency / least, 1) - 1))
-
-
-def _counts(graphs: Sequence[GraphCounts], operators: Sequence[Operator]) -> Array:
-    column = {operator: index for index, operator in enumerate(operators)}
-    found = np.zeros((len(graphs), len(operators)))
-    for row, graph in enumerate(graphs):
-        for operator, count in graph.operators.items():
-            found[row, column[operator]] = count
-    return found

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from lanefit.common.errors import EstimatorError
 from lanefit.estimator.devices.graph_arrays import GraphCounts
 from lanefit.estimator.devices.network_model import NetworkModel, fit_networks
-from lanefit.estimator.devices.transfer import Known, choose_samples, fit_transfer
+from lanefit.estimator.devices.transfer import fit_transfer
+from lanefit.estimator.devices.transfer_choice import choose_samples
+from lanefit.estimator.devices.transfer_prior import Known
 from lanefit.estimator.metrics import accuracy
 
 GRAPHS = branching_counts(160)
