@@ -1,9 +1,10 @@
 """A new device from ten networks and the models of other devices.
 
-Every source column gives a `NetworkModel` of its device, fitted to `--source-networks` of its rows. Each draw takes
-`--candidates` random networks and asks which `--samples` of them should be measured on the new device, without any
-latency of it (`--choice random` takes the first ones instead); the transfer is fitted to these and predicts others
-(`--test` of them, all when 0). `spearman` and `acc10` are means and standard deviations over draws.
+Every source column gives a `NetworkModel` of its device, fitted to `--source-networks` of its rows. Whoever has a new
+device may choose what to measure on it: each draw takes `--candidates` random networks and asks, without any latency
+of the new device, which `--samples` of them say most (`--select random` takes the first ones instead). The transfer is
+fitted to these and predicts others (`--test` of them, all when 0). `spearman` and `acc10` are means and standard
+deviations over draws.
 """
 
 from __future__ import annotations
@@ -49,12 +50,10 @@ def known(table: MeasuredArchitectures, rows: NDArray[np.int64], reading: str, s
     return Known(graphs, np.column_stack(said) if said else np.zeros((len(rows), 0)))
 
 
-def pick(
-    table: MeasuredArchitectures, candidates: NDArray[np.int64], count: int, sources: list[Source]
-) -> NDArray[np.int64]:
+def pick(table: MeasuredArchitectures, candidates: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The candidates that are worth measuring."""
-    pool = {reading: known(table, candidates, reading, sources) for reading in READINGS}
-    return candidates[list(choose_samples(pool, count, [source.model for source in sources]))]
+    pool = {reading: [table.counts(int(i), reading) for i in candidates] for reading in READINGS}
+    return candidates[list(choose_samples(pool, count))]
 
 
 def draw_figures(
@@ -82,7 +81,12 @@ def main() -> None:
     )
     options.add_argument("--draws", type=int, default=20, metavar="N", help="random draws (default: %(default)s)")
     options.add_argument("--source-networks", type=int, default=500, metavar="N", help="default: %(default)s")
-    options.add_argument("--choice", choices=("design", "random"), default="design", help="default: %(default)s")
+    options.add_argument(
+        "--select",
+        choices=("active", "random"),
+        default="active",
+        help="who says which networks are measured: a design without any latency, or chance (default: %(default)s)",
+    )
     options.add_argument("--candidates", type=int, default=150, metavar="N", help="default: %(default)s")
     options.add_argument("--test", type=int, default=4000, metavar="N", help="0 for all (default: %(default)s)")
     given = options.parse_args()
@@ -99,8 +103,8 @@ def main() -> None:
     for draw in range(given.draws):
         drawn = np.random.default_rng([given.seed, draw]).permutation(len(table.time))
         rows = drawn[: given.samples]
-        if given.choice == "design":
-            rows = pick(table, drawn[: max(given.candidates, given.samples)], given.samples, sources)
+        if given.select == "active":
+            rows = pick(table, drawn[: max(given.candidates, given.samples)], given.samples)
         runs.append(draw_figures(table, rows, tested, sources))
         print(f"{draw:4d} {runs[-1]['spearman']:8.4f} {runs[-1]['acc10']:8.4f}  {runs[-1]['reading']}", flush=True)
     figures = {}
@@ -111,7 +115,7 @@ def main() -> None:
     record = {
         "runs": runs,
         "samples": given.samples,
-        "choice": given.choice,
+        "select": given.select,
         "sources": names,
         "dropped": table.dropped,
     }

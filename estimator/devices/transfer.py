@@ -17,7 +17,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
 
 from ...common.errors import EstimatorError
 from ..opgraph.operator import Operator
@@ -179,7 +178,7 @@ def _explained(covariance: Array) -> tuple[float, Array]:
         inverse = inverse - _WRONG**2 * np.outer(inverse[best], inverse[best]) / spread[best]
         log_evidence, dual, wrong = log_evidence + float(gain[best]), updated[best], [*wrong, best]
     logs = np.concatenate(evidences)
-    return float(logsumexp(logs)), _normalised(logs) @ np.concatenate(duals)
+    return float(np.logaddexp.reduce(logs)), _normalised(logs) @ np.concatenate(duals)
 
 
 def _normalised(log_weights: Array) -> Array:

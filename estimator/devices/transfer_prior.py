@@ -15,7 +15,7 @@ from .graph_table import Array
 from .network_model import NetworkModel
 from .sum_process import START, OperatorKernel
 
-TRUST = (0.03, 0.3)
+TRUST = (0.03, 0.3, 1.0)
 """Deviation of a source's weight, in parts of the mean latency."""
 OVERHEAD = 0.1
 _ODDS = {"forward": 0.2, "identities": 0.3}  # what few runtimes do, against what many do
@@ -45,21 +45,20 @@ class Prior:
     root: Array
 
     @classmethod
-    def of(cls, readings: Sequence[Known], sources: Sequence[NetworkModel]) -> Prior:
+    def of(cls, readings: Sequence[Sequence[GraphCounts]]) -> Prior:
         """The prior for all operators of some networks under some readings."""
-        operators = tuple(dict.fromkeys(op for known in readings for graph in known.graphs for op in graph.operators))
-        average = np.mean([count_operators(known.graphs, operators).mean(0) for known in readings], axis=0)
+        operators = tuple(dict.fromkeys(op for graphs in readings for graph in graphs for op in graph.operators))
+        average = np.mean([count_operators(graphs, operators).mean(0) for graphs in readings], axis=0)
         described = describe(operators)
         scales, spread = np.maximum(average @ described.physics, 1e-12), np.maximum(described.sizes.std(0), 1e-6)
         kernel = OperatorKernel(START, scales, spread)
         times = kernel(described, described) + np.diag(kernel.own * kernel.share(described) ** 2)
-        times += along_sources(operators, average, [operator_times(source) for source in sources])
         values, vectors = np.linalg.eigh(times)
         return cls(operators, vectors * np.sqrt(np.maximum(values, 0)))
 
-    def roots(self, known: Known) -> Array:
+    def roots(self, graphs: Sequence[GraphCounts]) -> Array:
         """A factor of the covariance of latencies (networks, operators and overhead)."""
-        rows = count_operators(known.graphs, self.operators) @ self.root
+        rows = count_operators(graphs, self.operators) @ self.root
         return np.column_stack([rows, np.full(len(rows), OVERHEAD)])
 
 
@@ -80,24 +79,6 @@ def along_sources(
         times = np.array([table.get(operator, 0.0) for operator in operators])
         found += np.outer(times, times) / max(float(average @ times), 1e-12) ** 2
     return found
-
-
-def source_roots(known: Known, units: Array) -> Array:
-    """A factor (networks, sources) of the covariance of what the sources' weights leave open, at the size of `units`
-    (networks,)."""
-    if not known.sources.size:
-        return np.zeros((len(units), 0))
-    mean = float(np.exp(np.log(units).mean()))
-    return TRUST[-1] * mean * known.sources / np.exp(np.log(known.sources).mean(0))
-
-
-def units_of(known: Known, deviation: Array) -> Array:
-    """What an error of each network is relative to (networks,): its size on the known devices, or without any what the
-    prior says, by `deviation` (networks,)."""
-    if not known.sources.size:
-        return deviation
-    size = np.log(known.sources).mean(1)
-    return np.exp(size - size.mean() + np.log(deviation).mean())
 
 
 def count_operators(graphs: Sequence[GraphCounts], operators: Sequence[Operator]) -> Array:

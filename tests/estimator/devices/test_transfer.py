@@ -35,7 +35,7 @@ def known(graphs: list[GraphCounts], source: NetworkModel | None) -> Known:
 
 
 def test_ten_samples_and_a_source_rank_a_new_device(source: NetworkModel) -> None:
-    chosen = choose_samples({"a": known(GRAPHS, source)}, 10, [source])
+    chosen = choose_samples({"a": GRAPHS}, 10)
     times, rest = new_device(GRAPHS), [i for i in range(len(GRAPHS)) if i not in chosen]
     model = fit_transfer({"a": known([GRAPHS[i] for i in chosen], source)}, times[list(chosen)], [source])
     found = accuracy(model.predict({"a": known([GRAPHS[i] for i in rest], source)}), times[rest])
@@ -57,13 +57,6 @@ def test_the_reading_that_explains_the_samples_gets_the_weight(source: NetworkMo
     assert sum(readings.values()) == pytest.approx(1)
 
 
-def test_chosen_samples_are_different_and_do_not_depend_on_units(source: NetworkModel) -> None:
-    pool = known(GRAPHS[:40], source)
-    chosen = choose_samples({"a": pool}, 8, [source])
-    assert len(set(chosen)) == 8
-    assert choose_samples({"a": Known(pool.graphs, pool.sources * 1000)}, 8, [source]) == chosen
-
-
 def test_predictions_scale_with_the_measurements(source: NetworkModel) -> None:
     times, samples, rest = new_device(GRAPHS), known(GRAPHS[:10], source), known(GRAPHS[10:], source)
     one = fit_transfer({"a": samples}, times[:10], [source]).predict({"a": rest})
@@ -76,8 +69,3 @@ def test_predictions_scale_with_the_measurements(source: NetworkModel) -> None:
 def test_what_is_no_basis_for_a_transfer_is_refused(latency: list[float]) -> None:
     with pytest.raises(EstimatorError):
         fit_transfer({"a": known(GRAPHS[: len(latency)], None)}, latency, [])
-
-
-def test_more_samples_than_candidates_are_refused() -> None:
-    with pytest.raises(EstimatorError, match="candidates"):
-        choose_samples({"a": known(GRAPHS[:4], None)}, 5, [])
