@@ -21,7 +21,6 @@ from .cut import Slice
 from .executed import ExecutedGraph
 from .memory import footprint_bytes, gone, terms
 from .operator_costs import FAMILIES, OperatorCosts, Sum, fit_costs
-from .passes import is_joined
 from .protocol import Protocol, measure, settled
 from .sessions import LiveRunner, Session
 from .store import LiveMeasurement, LiveStore
@@ -34,7 +33,6 @@ _WARM_EVERY = 5  # one piece in so many is measured without a sweep
 _GUESS = (
     0.5,
     20.0,
-    0.0,
     0.0,
     0.0,
     0.0,
@@ -109,12 +107,8 @@ def pieces(graphs: Sequence[ExecutedGraph], count: int, *, seed: int) -> list[Pi
 
 
 def _has_firm_border(cut: Slice) -> bool:
-    """False where a view would cross the border: inside of a network it moves nothing, there it would copy. Nor is an
-    operator cut off from the pass that it is a part of."""
+    """False where a view would cross the border: inside of a network it moves nothing, there it would copy."""
     inputs, outputs = set(cut.inputs()), set(cut.outputs())
-    made = {name for node in cut.nodes for name in node.outputs}
-    if any(is_joined(node.operator) and not made.intersection(node.inputs) for node in cut.nodes):
-        return False
     views = [node for node in cut.nodes if is_view(node.operator)]
     return not any(inputs & set(node.inputs) or outputs & set(node.outputs) for node in views)
 
@@ -142,30 +136,21 @@ def calibrate(
     definitions = [piece.definition(caches) for piece in candidates]
     targets = [network_sum(graph, caches) for graph in graphs]
     known = _known(store, runner)
-    done: list[LiveMeasurement] = []  # in the order of choice: a resumed calibration chooses what the first one chose
-    while len(done) < plan.measurements:
-        quota = min(-(-plan.measurements // plan.rounds), plan.measurements - len(done))
-        taken = {m.definition.digest for m in done}
-        fresh = [i for i, definition in enumerate(definitions) if definition.digest not in taken]
+    while len(known) < plan.measurements:
+        quota = min(-(-plan.measurements // plan.rounds), plan.measurements - len(known))
+        fresh = [i for i, definition in enumerate(definitions) if definition.digest not in known]
         if not fresh:
             break
-        picks = next_pieces(targets, [definitions[i] for i in fresh], done, quota)
+        picks = next_pieces(targets, [definitions[i] for i in fresh], list(known.values()), quota)
         chosen = [fresh[pick] for pick in picks]
-        missing = [i for i in chosen if definitions[i].digest not in known]
-        for part in _parts(missing, plan.batch):
+        for part in _parts(chosen, plan.batch):
+            before = len(known)
             _measure_batch(runner, store, [(candidates[i], definitions[i]) for i in part], rules, reference, seed)
             known = _known(store, runner)
-            if any(definitions[i].digest not in known for i in part):
+            if len(known) == before:
                 raise EstimatorError("the store does not keep what is measured", where=str(store.path))
-            progress(min(len(known), plan.measurements), plan.measurements)
-        done += [known[definitions[i].digest] for i in chosen]
-    return fit([*done, *_others(known, done)])
-
-
-def _others(known: Mapping[str, LiveMeasurement], done: Sequence[LiveMeasurement]) -> list[LiveMeasurement]:
-    """Measurements of earlier calibrations with this store, of other samples for example: they teach too."""
-    taken = {m.definition.digest for m in done}
-    return [measurement for digest, measurement in known.items() if digest not in taken]
+            progress(len(known), plan.measurements)
+    return fit(list(known.values()))
 
 
 def fit(measurements: Sequence[LiveMeasurement]) -> AdditiveModel:

@@ -1,0 +1,195 @@
+"""Training of a supernet: the sandwich rule with in-place distillation (Yu & Huang 2019, arXiv:1903.05134).
+
+Every step trains the largest architecture of the pool on the labels, and the smallest and some random ones on what the
+largest one says. All of them are inside the budget. State is stored after every epoch, so that a killed training goes
+on and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...common.errors import ConfigError, InputError
+from ...models.architecture import Architecture
+from ...models.tasks import Split, Task
+from ..augment import augment
+from ..devices import resolve_device
+from ..weights import read_weights, save_weights
+from .pool import FeasiblePool
+from .supernet import Supernet
+
+_WARM_UP = 0.1  # of all steps, with a learning rate that rises; it falls as a cosine afterwards
+
+
+@dataclass(frozen=True, slots=True)
+class SandwichConfig:
+    """How to train. `random_subnets` beside the largest and the smallest in each step; `limit`: the first so many
+    training images only; `seconds` of processor time after which no further epoch begins, the first excepted (then the
+    result depends on the machine), None for all `epochs`."""
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    random_subnets: int = 2
+    seed: int = 0
+    device: str = "auto"
+    augment: bool = True
+    limit: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size - 1) < 1 or self.random_subnets < 0 or not self.learning_rate > 0:
+            raise ConfigError("a supernet needs an epoch, two images a batch and a learning rate", where="supernet")
+
+
+@dataclass(frozen=True, slots=True)
+class SupernetEpoch:
+    """One finished epoch, from 1; mean losses of the largest architecture (labels) and of the others (its words)."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    distillation: float
+
+
+OnSupernetEpoch = Callable[[SupernetEpoch], None]
+
+
+def train_supernet(
+    supernet: Supernet, pool: FeasiblePool, task: Task, config: SandwichConfig, *,
+    state: Path | None = None, on_epoch: OnSupernetEpoch | None = None,
+) -> tuple[SupernetEpoch, ...]:  # fmt: skip
+    """Trains the shared weights in place; `state` is where they are kept between sittings.
+
+    Raises:
+        InputError: `state` is damaged, or belongs to another training.
+    """
+    run = _Run(supernet, pool, task, config)
+    history = run.restore(state) if state is not None and state.exists() else []
+    begun = time.process_time()
+    for epoch in range(len(history) + 1, config.epochs + 1):
+        if history and config.seconds is not None and time.process_time() - begun > config.seconds:
+            break
+        found = run.epoch(epoch)
+        history.append(found)
+        if state is not None:
+            run.store(state, history)
+        if on_epoch is not None:
+            on_epoch(found)
+    supernet.to(torch.device("cpu"))
+    return tuple(history)
+
+
+class _Run:
+    def __init__(self, supernet: Supernet, pool: FeasiblePool, task: Task, config: SandwichConfig) -> None:
+        self.supernet, self.pool, self.task, self.config = supernet, pool, task, config
+        self.device = resolve_device(config.device)
+        supernet.to(self.device)
+        weights = [p for p in supernet.parameters() if p.ndim > 1]
+        others = [p for p in supernet.parameters() if p.ndim <= 1]
+        groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.images: dict[int, Tensor] = {}
+        self.labels = torch.tensor(task.load(Split.TRAIN, self._resolution(pool.largest), limit=config.limit).labels)
+        self.batch_size = min(config.batch_size, len(self.labels))
+        self.steps = len(self.labels) // self.batch_size
+        self.mean, self.std = (torch.tensor(v, device=self.device).view(-1, 1, 1) for v in (task.mean, task.std))
+
+    def epoch(self, number: int) -> SupernetEpoch:
+        """One pass over the training images; everything random follows from the seed and the number of the epoch."""
+        rng = np.random.default_rng(np.random.SeedSequence((self.config.seed, number)))
+        order = torch.from_numpy(rng.permutation(len(self.labels)))[: self.steps * self.batch_size]
+        losses: list[tuple[float, float]] = []
+        for step, chosen in enumerate(order.split(self.batch_size)):
+            self._set_rate((number - 1 + step / self.steps) / self.config.epochs)
+            losses.append(self._step(chosen, rng))
+        first, second = np.mean(losses, axis=0).tolist()
+        return SupernetEpoch(number, self.config.epochs, first, second)
+
+    def store(self, path: Path, history: list[SupernetEpoch]) -> None:
+        """Weights, the optimiser's averages and the losses so far."""
+        arrays = {f"weight|{name}": array for name, array in self.supernet.arrays().items()}
+        for index, parameter in enumerate(self.supernet.parameters()):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                arrays[f"{name}|{index}"] = value.detach().cpu().numpy()
+        arrays["history"] = np.array([(item.loss, item.distillation) for item in history])
+        arrays["identity"] = np.frombuffer(self._identity().encode(), np.uint8)
+        save_weights(path, arrays)
+
+    def restore(self, path: Path) -> list[SupernetEpoch]:
+        arrays = read_weights(path)
+        if bytes(arrays.get("identity", np.zeros(0, np.uint8))).decode(errors="replace") != self._identity():
+            raise InputError(
+                f"{path.name} belongs to another supernet", where=str(path), hint="remove it to begin anew"
+            )
+        weights = {name.removeprefix("weight|"): a for name, a in arrays.items() if name.startswith("weight|")}
+        self.supernet.load_arrays(weights)
+        for index, parameter in enumerate(self.supernet.parameters()):
+            names = [name for name in ("step", "exp_avg", "exp_avg_sq") if f"{name}|{index}" in arrays]
+            values = {name: torch.from_numpy(np.array(arrays[f"{name}|{index}"])) for name in names}
+            if values:
+                self.optimizer.state[parameter] = {
+                    name: value if name == "step" else value.to(self.device) for name, value in values.items()
+                }
+        losses = arrays["history"].reshape(-1, 2)
+        return [SupernetEpoch(n, self.config.epochs, float(a), float(b)) for n, (a, b) in enumerate(losses, start=1)]
+
+    def _identity(self) -> str:
+        """What the stored state depends on."""
+        c = self.config
+        parts = (c.epochs, c.batch_size, c.learning_rate, c.weight_decay, c.label_smoothing, c.random_subnets, c.seed)
+        digests = [member.digest() for member in (self.pool.smallest, self.pool.largest)]
+        return f"{parts} {c.augment} {c.limit} {self.task.name} {len(self.pool.members)} {digests}"
+
+    def _step(self, chosen: Tensor, rng: np.random.Generator) -> tuple[float, float]:
+        seed = int(rng.integers(2**62))
+        labels = self.labels[chosen].to(self.device)
+        self.optimizer.zero_grad()
+        logits = self.supernet.forward(self.pool.largest, self._batch(self.pool.largest, chosen, seed))
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        loss.backward()
+        words = logits.detach().softmax(1)
+        others = [self.pool.smallest, *(self.pool.draw(rng) for _ in range(self.config.random_subnets))]
+        told = [self._listen(architecture, chosen, seed, words) for architecture in others]
+        torch.nn.utils.clip_grad_norm_(self.supernet.parameters(), 5.0)
+        self.optimizer.step()
+        return loss.item(), sum(told) / len(told)
+
+    def _listen(self, architecture: Architecture, chosen: Tensor, seed: int, words: Tensor) -> float:
+        logits = self.supernet.forward(architecture, self._batch(architecture, chosen, seed))
+        loss = F.cross_entropy(logits, words)
+        loss.backward()
+        return loss.item()
+
+    def _batch(self, architecture: Architecture, chosen: Tensor, seed: int) -> Tensor:
+        """The chosen images at the architecture's resolution; the same seed changes them alike at each."""
+        pixels = self._pixels(self._resolution(architecture))[chosen].to(self.device, torch.float32) / 255
+        if self.config.augment:
+            pixels = augment(pixels, torch.Generator().manual_seed(seed), flip=self.task.flip)
+        return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def _pixels(self, resolution: int) -> Tensor:
+        if resolution not in self.images:
+            found = self.task.load(Split.TRAIN, resolution, limit=self.config.limit).images
+            self.images[resolution] = torch.tensor(found)
+        return self.images[resolution]
+
+    def _resolution(self, architecture: Architecture) -> int:
+        return self.supernet.family.input_shape(architecture, self.task.channels)[1]
+
+    def _set_rate(self, done: float) -> None:
+        rise = min(1.0, done / _WARM_UP)
+        fall = 0.5 * (1 + math.cos(math.pi * max(0.0, done - _WARM_UP) / (1 - _WARM_UP)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * max(0.05, rise) * fall
