@@ -38,7 +38,7 @@ __all__ = [
     "size_share", "size_warnings", "timed_scores",
 ]  # fmt: skip
 
-DEFAULT_PROXIES = ("isometry", "meco", "naswot", "synflow")  # one of each kind, see docs/proxies.md
+DEFAULT_PROXIES = ("isometry", "jacob-cov", "meco", "synflow")  # one of each kind, see docs/proxies.md
 
 PROXIES: Registry[Proxy] = Registry(
     "proxy",

@@ -102,8 +102,15 @@ def _left_out(columns: Floats, truth: Floats, prior: Floats, penalty: float) -> 
 
 def _share_better(guess: Floats, standard: Floats, truth: Floats, random: np.random.Generator) -> float:
     """How often `guess` beats `standard` when networks are drawn with replacement."""
-    wins = 0
-    for _ in range(_RESAMPLINGS):
-        rows = random.integers(len(truth), size=len(truth))
-        wins += spearman(guess[rows], truth[rows]) > spearman(standard[rows], truth[rows])
-    return wins / _RESAMPLINGS
+    rows = random.integers(len(truth), size=(_RESAMPLINGS, len(truth)))
+    mine, theirs = (_row_correlations(values[rows], truth[rows]) for values in (guess, standard))
+    return float(np.mean(mine > theirs))
+
+
+def _row_correlations(a: Floats, b: Floats) -> Floats:
+    """Spearman of each row of one with the same row of the other; NaN, which beats nothing, where one is constant."""
+    from scipy.stats import rankdata
+
+    left, right = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b))
+    with np.errstate(invalid="ignore"):
+        return (left * right).sum(1) / np.sqrt((left**2).sum(1) * (right**2).sum(1))

@@ -30,8 +30,8 @@ Size = Sequence[float]
 class SizeControlled:
     """Spearman correlation at equal size.
 
-    `method` "groups": mean over groups of networks of the same sizes, weighted by their members, ties within a
-    group sharing ranks; "partial": the correlation of what a quadratic in the ranks of the sizes leaves of both
+    `method` "groups": mean over groups of networks of the same sizes, weighted by their members, 0 for a group that
+    the score does not order; "partial": the correlation of what a quadratic in the ranks of the sizes leaves of both
     ranks, where sizes hardly ever repeat. `count` networks were compared. NaN where nothing can be compared.
     """
 
@@ -53,10 +53,10 @@ def size_controlled(scores: Sequence[float], labels: Sequence[float], *sizes: Si
     count = sum(len(rows) for rows in large)
     if 2 * count < len(ranked):
         return SizeControlled(_partial(ranked, truth, sizes), "partial", len(ranked))
-    found = [(spearman(ranked[rows], truth[rows]), len(rows)) for rows in large]
-    sure = [(value, number) for value, number in found if not math.isnan(value)]
-    total = sum(number for _, number in sure)
-    return SizeControlled(sum(v * n for v, n in sure) / total if total else math.nan, "groups", total)
+    told = [rows for rows in large if np.ptp(truth[rows]) > 0]
+    total = sum(len(rows) for rows in told)
+    found = sum(_order_or_none(ranked[rows], truth[rows]) * len(rows) for rows in told)
+    return SizeControlled(found / total if total else math.nan, "groups", total)
 
 
 def size_share(scores: Sequence[float], *sizes: Size) -> float:
@@ -88,6 +88,11 @@ def spearman(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
     if len(left) < 2 or np.ptp(left) == 0 or np.ptp(right) == 0:
         return math.nan
     return float(np.corrcoef(left, right)[0, 1])
+
+
+def _order_or_none(ranked: Floats, truth: Floats) -> float:
+    """Spearman where the labels differ; a score that is constant orders nothing, which is a correlation of 0."""
+    return spearman(ranked, truth) if np.ptp(ranked) > 0 else 0.0
 
 
 def _partial(ranked: Floats, truth: Floats, sizes: Sequence[Size]) -> float:
