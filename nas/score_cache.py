@@ -65,17 +65,16 @@ class ScoreContext:
 
 
 class ScoreCache:
-    """A file of scores, or with no path only this process's memory. Several processes may write at once.
+    """A file of scores. Several processes may write at once; each opens it for itself.
 
     Raises:
         InputError: a file that is no score cache of this version.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._rows = sqlite3.connect(path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._rows = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             self._prepare()
         except sqlite3.DatabaseError as error:

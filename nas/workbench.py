@@ -8,7 +8,6 @@ from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..common.errors import ConfigError, UnsupportedError
@@ -18,21 +17,20 @@ from ..models.architecture import Architecture
 from ..models.family import Family
 from ..models.layers import LayerSpec, reaches_output
 from ..models.registry import families, find_task
-from ..models.tasks import Split, Task
+from ..models.tasks import Task
 from ..targets.spec import EngineSpec
 from .bridge import to_graph
 from .config import SearchConfig
 from .curation import CurationReport, curate
 from .devices import resolve_device
-from .proxies import DEFAULT_PROXIES, score_all
-from .proxies.subject import Subject
+from .proxies import DEFAULT_PROXIES
+from .score_cache import ScoreCache
+from .scorer import Scorer, minibatch
 from .scoring import Estimate, Estimator, OnEpoch, Training
 from .screen import Screen, screen_for
 from .space import Space
 from .training import EpochReport, Stop, TrainConfig, train
 from .weights import state_arrays
-
-PROXY_BATCH = 16  # images that a zero-shot score looks at
 
 Measure = Callable[[Graph], Estimate]
 
@@ -52,9 +50,11 @@ class ModelWorkbench:
         proxies: Sequence[str] = DEFAULT_PROXIES,
         train_config: TrainConfig | None = None,
         measure: Measure | None = None,
+        score_cache: ScoreCache | None = None,
     ) -> None:
         self.space, self.task, self.estimator = space, task, estimator
         self._proxies, self._train_config, self._measure = tuple(proxies), train_config or TrainConfig(), measure
+        self._score_cache = score_cache
 
     def layers(self, architecture: Architecture) -> tuple[LayerSpec, ...]:
         """The layers of `architecture` for the channels and classes of the task."""
@@ -96,11 +96,13 @@ class ModelWorkbench:
             return None
 
     def score(self, architecture: Architecture, seed: int) -> dict[str, float]:
-        layers = self.layers(architecture)
-        macs = sum(layer.macs for layer in layers)
-        images, labels = self._minibatch(layers[0].input_shape[1])
-        subject = Subject(self.build(architecture, seed), images, macs=macs, labels=labels, seed=seed)
-        return score_all(self._proxies, subject)
+        resolution = self.layers(architecture)[0].input_shape[1]
+        images, labels = minibatch(self.task, resolution)
+        scorer = Scorer(
+            self.space.family, images, labels, classes=self.task.classes, proxies=self._proxies, seed=seed,
+            cache=self._score_cache,
+        )  # fmt: skip
+        return scorer(architecture).scores
 
     def train(self, architecture: Architecture, seed: int, on_epoch: OnEpoch) -> Training:
         def report(epoch: EpochReport) -> bool:
@@ -119,11 +121,6 @@ class ModelWorkbench:
 
     def measure(self, architecture: Architecture) -> Estimate | None:
         return self._measure(to_graph(self.layers(architecture))) if self._measure else None
-
-    def _minibatch(self, resolution: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first training images and their classes: the same for every candidate of a resolution."""
-        images, labels = self.task.load(Split.TRAIN, resolution, limit=PROXY_BATCH)
-        return torch.from_numpy(np.ascontiguousarray(self.task.normalise(images))), torch.tensor(labels)
 
 
 def workbench(

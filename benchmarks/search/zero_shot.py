@@ -177,7 +177,7 @@ def main() -> None:
         settings = {"seed": given.seed, "cache": cache, "device": given.device}
         return Scorer(NAS_BENCH_201, images, labels, classes=task.classes, proxies=proxies, **settings)
 
-    score(sample, scorer_of(names, ScoreCache(given.cache)))
+    score(sample, scorer_of(names, ScoreCache(given.cache) if given.cache else None))
     report(given, sample, names, together(sample, scorer_of))
 
 
