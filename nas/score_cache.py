@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _BUSY_SECONDS = 60
+_JUDGES = ("choice", "combine", "conformance", "selfcheck")  # modules of `proxies` that only look at finished scores
 _TABLE = """
 CREATE TABLE IF NOT EXISTS score (
     key TEXT NOT NULL, proxy TEXT NOT NULL, value REAL NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (key, proxy)
@@ -122,5 +123,6 @@ class ScoreCache:
 def _code_digest() -> str:
     """Of every source file that decides a score."""
     root = Path(__file__).parent
-    files = sorted([*(root / "proxies").glob("*.py"), *(root.parent / "models").glob("*.py")])
+    scores = (path for path in (root / "proxies").glob("*.py") if path.stem not in _JUDGES)
+    files = sorted([*scores, *(root.parent / "models").glob("*.py")])
     return stable_hash([version("torch"), *(f"{path.name}{sha256(path.read_bytes())}" for path in files)])

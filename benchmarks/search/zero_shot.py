@@ -33,6 +33,7 @@ from lanefit.nas.proxies import (
     DEFAULT_PROXIES,
     PROXIES,
     Scores,
+    blind_warnings,
     pick_combination,
     rank_scores,
     size_controlled,
@@ -190,7 +191,10 @@ def report(given: Any, sample: Sample, names: list[str], seconds: float) -> None
     combined = rank_scores([{name: scores[name] for name in DEFAULT_PROXIES} for scores in sample.scores])
     found: dict[str, Any] = {"proxies": per_proxy, "combined": figures(sample, combined, seconds)}
     found["combined"]["of"] = list(DEFAULT_PROXIES)
-    found["warnings"] = size_warnings(sample.scores, sample.macs)
+    found["warnings"] = [
+        *size_warnings(sample.scores, sample.macs),
+        *blind_warnings(sample.scores, sample.labels, *sample.sizes),
+    ]
     if given.labels:
         found["learned"] = learned(sample, given.labels, given.seed)
     print(f"{'':14} spearman  kendall  size-controlled  seconds  degenerate")

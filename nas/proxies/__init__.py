@@ -4,7 +4,8 @@
     scores = score_all(DEFAULT_PROXIES, subject)        # {"naswot": 12.1, ...}; -inf for a degenerate network
     ranks = rank_scores([scores, ...])                  # one value per member of a cohort, relative to it
     scale = ScoreScale.of(sample); scale.value(scores)  # a value that stays, for a sampler
-    size_warnings(cohort, macs)                         # which scores only measure size here
+    size_warnings(cohort, macs)                         # which scores only measure size here; with labels:
+    blind_warnings(cohort, accuracies, macs)            # which say nothing at equal size
     pick_combination(scores, accuracies).weights        # for rank_scores(cohort, weights): from some trained labels
 
 A score that is not finite (a dead, exploding or constant network) ranks last; it never raises. Scores of
@@ -27,14 +28,15 @@ from .base import Direction, Proxy, ScoreFunction, Scores, proxy
 from .choice import Combination
 from .choice import pick_combination as _pick_combination
 from .combine import ScoreScale, log_ranks, rank_scores
-from .selfcheck import SizeControlled, size_controlled, size_share, size_warnings
+from .selfcheck import SizeControlled, blind_warnings, size_controlled, size_share, size_warnings
 
 if TYPE_CHECKING:
     from .subject import Subject
 
 __all__ = [
     "DEFAULT_PROXIES", "PROXIES", "Combination", "Direction", "Proxy", "ScoreFunction", "ScoreScale", "Scores",
-    "SizeControlled", "log_ranks", "pick_combination", "proxy", "rank_scores", "score_all", "size_controlled",
+    "SizeControlled", "blind_warnings",
+    "log_ranks", "pick_combination", "proxy", "rank_scores", "score_all", "size_controlled",
     "size_share", "size_warnings", "timed_scores",
 ]  # fmt: skip
 

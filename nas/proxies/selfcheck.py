@@ -82,6 +82,23 @@ def size_warnings(cohort: Sequence[Scores], macs: Sequence[float], parameters: S
     return warnings
 
 
+def blind_warnings(cohort: Sequence[Scores], labels: Sequence[float], *sizes: Size) -> list[str]:
+    """One line for each score that orders the labels well, but not among networks of equal size.
+
+    Well: beyond two standard errors of a rank correlation, 1/√n, of all networks and of those that were compared.
+    """
+    warnings = []
+    for name in sorted(cohort[0]) if cohort else ():
+        values = [member[name] for member in cohort]
+        plain, equal = spearman(values, labels), size_controlled(values, labels, *sizes)
+        if name in _SIZES or math.isnan(equal.value) or not plain > 2 / math.sqrt(len(values)):
+            continue
+        if equal.value < 2 / math.sqrt(equal.count):
+            found = f"Spearman {plain:.2f} with the labels, {equal.value:.2f} at equal size"
+            warnings.append(f"{name} only measures size here: {found}")
+    return warnings
+
+
 def spearman(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> float:
     """Rank correlation, ties at their mean rank; NaN where one side is constant or there are fewer than two."""
     left, right = _ranks(a), _ranks(b)

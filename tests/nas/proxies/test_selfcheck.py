@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lanefit.nas.proxies import size_controlled, size_share, size_warnings
+from lanefit.nas.proxies import blind_warnings, size_controlled, size_share, size_warnings
 from lanefit.nas.proxies.selfcheck import spearman
 
 finite = st.floats(-1e6, 1e6)
@@ -73,3 +73,12 @@ def test_two_sizes_explain_a_score_that_neither_explains_alone() -> None:
 def test_degenerate_scores_rank_last_and_constant_ones_have_no_correlation() -> None:
     assert spearman([math.nan, -math.inf, 1.0, 2.0], [0.0, 0.0, 1.0, 2.0]) == pytest.approx(1.0)
     assert math.isnan(spearman([1.0, 1.0], [1.0, 2.0]))
+
+
+def test_a_score_that_knows_size_alone_is_called_blind_and_one_that_knows_quality_is_not() -> None:
+    size, quality, accuracy = _space()
+    noise = 0.1 * np.random.default_rng(6).normal(size=(2, len(size)))
+    rows = zip(size + noise[0], quality + size, noise[1], strict=True)
+    cohort = [{"counts": float(a), "knows": float(b), "noise": float(c), "macs": float(a)} for a, b, c in rows]
+    warnings = blind_warnings(cohort, accuracy.tolist(), size.tolist())
+    assert [warning.split()[0] for warning in warnings] == ["counts"]
