@@ -104,13 +104,13 @@ def _measure(
     """The calibration, and the sample networks as wholes, which judge it."""
     from ..estimator.live.calibrate import Budget, calibrate, measure_networks
     from ..estimator.live.files import CalibratedDevice
-    from ..estimator.live.reference import reference_model
+    from ..estimator.live.reference import gauge
     from ..estimator.live.state import cache_steps
 
     if plan.measurements < _LEAST_PIECES:
         raise EstimatorError(f"{plan.measurements} measurements are too few", hint=f"measure {_LEAST_PIECES} or more")
     caches = cache_steps()
-    with closing(runner.prepare(runner.executed(reference_model()).model)) as reference:
+    with closing(gauge(runner)) as reference:
         with output.bar("measure") as update:
             model = calibrate(
                 runner, list(graphs.values()), store, caches=caches, budget=Budget(measurements=plan.measurements),

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Literal, TypeAlias
@@ -28,9 +29,10 @@ from lanefit.estimator.live.executed import ExecutedGraph
 from lanefit.estimator.live.files import CalibratedDevice, save_device
 from lanefit.estimator.live.ort_runner import OrtRunner
 from lanefit.estimator.live.protocol import Protocol, settled
-from lanefit.estimator.live.reference import reference_model
+from lanefit.estimator.live.reference import gauge
 from lanefit.estimator.live.sessions import LiveRunner
 from lanefit.estimator.live.state import cache_steps, host_state
+from lanefit.estimator.live.steadiness import Gauge
 from lanefit.estimator.live.store import LiveMeasurement, LiveStore
 from lanefit.estimator.metrics import accuracy, relative_errors
 
@@ -51,10 +53,14 @@ def runner_of(name: str, threads: int, clock: Clock) -> LiveRunner:
 
 
 def measured_pass(
-    number: int, runner: LiveRunner, graphs: Mapping[str, ExecutedGraph], store: LiveStore, seed: int
+    number: int,
+    runner: LiveRunner,
+    graphs: Mapping[str, ExecutedGraph],
+    store: LiveStore,
+    reference: Gauge,
+    seed: int,
 ) -> dict[str, LiveMeasurement]:
     """One of the two measurements of every test network."""
-    reference = runner.prepare(runner.executed(reference_model()).model)
     named = {f"{name} pass {number}": graph for name, graph in graphs.items()}
     found = measure_networks(
         runner,
@@ -65,23 +71,25 @@ def measured_pass(
         reference=reference,
         seed=seed + number,
     )
-    reference.close()
     return {name.removesuffix(f" pass {number}"): measured for name, measured in found.items()}
 
 
 def calibrated(
-    runner: LiveRunner, store: LiveStore, samples: Iterable[ModelProto], seed: int, budget: Budget
+    runner: LiveRunner,
+    store: LiveStore,
+    samples: Iterable[ModelProto],
+    reference: Gauge,
+    seed: int,
+    budget: Budget,
 ) -> tuple[AdditiveModel, float]:
     """The model and the seconds that it took."""
     begin = time.perf_counter()
     graphs = [runner.executed(model) for model in samples]
-    reference = runner.prepare(runner.executed(reference_model()).model)
     model = calibrate(
         runner, graphs, store, caches=cache_steps(), budget=budget, protocol=settled(PIECES, runner.threads),
         reference=reference, seed=seed,
         progress=lambda done, total: print(f"  {done} of {total} pieces", file=sys.stderr),
     )  # fmt: skip
-    reference.close()
     return model, time.perf_counter() - begin
 
 
@@ -137,11 +145,12 @@ def main() -> int:
             for name, model in test_networks(args.seed, work / "models", args.families).items()
         }
         before = host_state()
-        with LiveStore(work / f"{args.runtime}-{args.threads}-{args.seed}.sqlite") as store:
-            first = measured_pass(1, runner, graphs, store, args.seed)
+        path = work / f"{args.runtime}-{args.threads}-{args.seed}.sqlite"
+        with LiveStore(path) as store, closing(gauge(runner)) as reference:
+            first = measured_pass(1, runner, graphs, store, reference, args.seed)
             samples = sample_networks(args.seed, work / "models", args.families).values()
-            model, seconds = calibrated(runner, store, samples, args.seed, budget)
-            second = measured_pass(2, runner, graphs, store, args.seed)
+            model, seconds = calibrated(runner, store, samples, reference, args.seed, budget)
+            second = measured_pass(2, runner, graphs, store, reference, args.seed)
         caches = cache_steps()
         save_device(work / "device.json", CalibratedDevice(model, runner.device, runner.toolchain, caches))
     figures = {

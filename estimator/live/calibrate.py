@@ -23,12 +23,13 @@ from .memory import footprint_bytes, gone, terms
 from .operator_costs import FAMILIES, OperatorCosts, Sum, fit_costs
 from .protocol import Protocol, measure, settled
 from .sessions import LiveRunner, Session
+from .steadiness import Gauge
 from .store import LiveMeasurement, LiveStore
 from .work import is_view
 
 PIECES = Protocol(min_visits=6, max_visits=12, visit_us=3_000, max_runs_per_visit=15)
 """For pieces: few runs in a visit, since a sweep before each takes longer than most of them."""
-_LENGTHS = (2, 3, 4, 6, 8)
+_LENGTHS = (1, 2, 3, 4, 6, 8)
 _WARM_EVERY = 5  # one piece in so many is measured without a sweep
 _GUESS = (
     0.5,
@@ -121,7 +122,7 @@ def calibrate(
     caches: Sequence[int],
     budget: Budget | None = None,
     protocol: Protocol | None = None,
-    reference: Session | None = None,
+    reference: Gauge | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> AdditiveModel:
@@ -198,7 +199,7 @@ def _measure_batch(
     store: LiveStore,
     batch: Sequence[tuple[Piece, Sum]],
     protocol: Protocol,
-    reference: Session | None,
+    reference: Gauge | None,
     seed: int,
 ) -> None:
     with ExitStack() as stack:
@@ -224,7 +225,7 @@ def measure_networks(
     *,
     caches: Sequence[int],
     protocol: Protocol | None = None,
-    reference: Session | None = None,
+    reference: Gauge | None = None,
     batch: int = 20,
     seed: int = 0,
 ) -> dict[str, LiveMeasurement]:

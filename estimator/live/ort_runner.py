@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import Any, Literal, cast
@@ -17,11 +17,12 @@ from .sessions import Arrays, feeds
 from .state import host_device, host_state, pinned
 from .sweep import own_processors, sweep_buffer
 
+_AFFINITIES = "session.intra_op_thread_affinities"
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 
 class OrtRunner:
-    """Runs on `threads` processors of this host, pinned to them while it measures.
+    """Runs on `threads` processors of this host, each thread pinned to one of them while it measures.
 
     Args:
         threads: processors to use; more than this process may use raises `InputError`.
@@ -53,10 +54,10 @@ class OrtRunner:
 
     def prepare(self, model: ModelProto, *, sweep_bytes: int = 0) -> OrtSession:
         clock = time.perf_counter_ns if self._clock == "wall" else time.thread_time_ns
-        return OrtSession(model.SerializeToString(), self.threads, clock, sweep_bytes)
+        return OrtSession(model.SerializeToString(), self.processors, clock, sweep_bytes)
 
     def ready(self) -> AbstractContextManager[None]:
-        return pinned(self.processors)
+        return pinned(self.processors[:1])
 
     def state(self) -> Mapping[str, str | float]:
         return host_state()
@@ -65,12 +66,13 @@ class OrtRunner:
 class OrtSession:
     """A loaded model that runs without optimisation: what it is given has been optimised before.
 
-    With several threads it is closed whenever it pauses: its threads spin for long after a run, and would take the
-    processors from the next session.
+    The runtime's own threads are pinned to `processors` after the first, which is the calling thread's. With several
+    the session is closed whenever it pauses: its threads spin for long after a run, and would take the processors from
+    the next session.
     """
 
-    def __init__(self, model: bytes, threads: int, clock: Callable[[], int], sweep: int) -> None:
-        self._clock, self._model, self._threads = clock, model, threads
+    def __init__(self, model: bytes, processors: Sequence[int], clock: Callable[[], int], sweep: int) -> None:
+        self._clock, self._model, self._processors = clock, model, processors
         self._sweep = sweep_buffer(sweep)
         self._feeds: Arrays = {}
         self._is_open = False
@@ -78,7 +80,9 @@ class OrtSession:
         self.pause()
 
     def _open(self) -> None:
-        options = session_options(self._threads, "none")
+        options = session_options(len(self._processors), "none")
+        if others := self._processors[1:]:  # the runtime counts processors from one
+            options.add_session_config_entry(_AFFINITIES, ";".join(str(number + 1) for number in others))
         self._session = open_session(self._model, options)
         self._binding = self._session.io_binding()
         shapes = {i.name: Value(tuple(i.shape), _dtype(i.type)) for i in self._session.get_inputs()}
@@ -102,7 +106,7 @@ class OrtSession:
         return (self._clock() - begin) / 1e3
 
     def pause(self) -> None:
-        if self._threads > 1:
+        if len(self._processors) > 1:
             self.close()
 
     def close(self) -> None:

@@ -2,8 +2,9 @@
 
 Each item is visited in rounds, in another random order every round, so that slow spells of the device meet all items
 alike. Between visits a small reference is run; a visit's latency is divided by how much slower than usual the
-reference was around it. An item is done when the confidence interval of the median of its visits is narrow enough,
-or when a cap is reached, which the result then says.
+reference was around it. With several threads that is not enough, and visits count only where the reference was near
+its best before and after (`steadiness.py`). An item is done when the confidence interval of the median of its visits
+is narrow enough, or when a cap is reached, which the result then says.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from ...common.errors import EstimatorError, InputError
+from .drift import Around, Drift, Mark, Runs, Spaced
 from .sessions import Session
+from .steadiness import Gauge
 
-_SETTLE_MS = 30.0
+_SETTLE_MS = 4.0
+_STEADY = 0.08
+_PATIENCE_MS = 120.0
+_FEWEST = 3  # visits in the state that counts, for which all others are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,9 @@ class Protocol:
     `max_runs_per_visit` times. Every item gets at least `min_visits` visits, and more until the
     interval of `confidence` around the median of its visits is within ±`tolerance` of it, at most `max_visits`.
     The reference runs after every `reference_every` visits.
+
+    With `steady` above 0 it runs before and after every visit, and only visits count around which it was within that
+    share of its best; for each visit the device is granted `patience_ms` on average to come back to that state.
     """
 
     warm_up: int = 2
@@ -44,6 +52,8 @@ class Protocol:
     confidence: float = 0.90
     reference_every: int = 4
     settle_ms: float = 0.0
+    steady: float = 0.0
+    patience_ms: float = 0.0
 
     def __post_init__(self) -> None:
         counts = (self.runs_per_visit, self.min_visits, self.reference_every, self.warm_up + 1)
@@ -54,16 +64,19 @@ class Protocol:
 
 
 def settled(protocol: Protocol, threads: int) -> Protocol:
-    """The protocol for so many threads: several get the time that a system takes to spread them over processors."""
-    return replace(protocol, settle_ms=_SETTLE_MS if threads > 1 else 0.0)
+    """The protocol for so many threads: with several, how near to each other their processors are has to be watched."""
+    if threads == 1:
+        return protocol
+    return replace(protocol, settle_ms=_SETTLE_MS, steady=_STEADY, patience_ms=_PATIENCE_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What one item took.
 
-    `samples_us` are the medians of its visits after removal of drift, `raw_us` all runs as they were, visit by visit,
-    `slowdown` the drift that was divided out per visit. `certain` is False where the cap ended the measurement.
+    `samples_us` are the medians of the visits that count after removal of drift, or of all visits where too few count;
+    `raw_us` all runs as they were, visit by visit; `slowdown` the drift that was divided out per visit. `certain` is
+    False where the cap ended the measurement.
     """
 
     samples_us: tuple[float, ...]
@@ -79,50 +92,33 @@ class Measured:
 
 @dataclass
 class _Record:
-    visits: list[tuple[float, ...]] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)  # how many reference runs came before each visit
+    visits: list[Runs] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
 
 
 def measure(
     sessions: Mapping[str, Session],
     protocol: Protocol,
     *,
-    reference: Session | None = None,
+    reference: Gauge | None = None,
     seed: int = 0,
     on_visit: Callable[[str], None] | None = None,
 ) -> dict[str, Measured]:
-    """Measures all sessions together; without a reference no drift is removed."""
+    """Measures all sessions together; without a reference no drift is removed, and every visit counts."""
     generator = np.random.default_rng(seed)
     records = {name: _Record() for name in sessions}
-    drift: list[float] = [_visit(reference, protocol)[1]] if reference else []
-    seen = 0
+    drift = _drift(protocol, reference)
     open_items = list(sessions)
     while open_items:
         for name in generator.permutation(open_items).tolist():
-            raw, _ = _visit(sessions[name], protocol)
+            raw, mark = drift.visit(sessions[name])
             records[name].visits.append(raw)
-            records[name].places.append(len(drift))
-            seen += 1
-            if reference and seen % protocol.reference_every == 0:
-                drift.append(_visit(reference, protocol)[1])
+            records[name].marks.append(mark)
             if on_visit:
                 on_visit(name)
-        slow = slowdowns(drift)
-        open_items = [name for name in open_items if not _done(records[name], slow, protocol)]
-    if reference:
-        drift.append(_visit(reference, protocol)[1])
-    slow = slowdowns(drift)
-    return {name: _measured(record, slow, protocol) for name, record in records.items()}
-
-
-def slowdowns(reference_us: Sequence[float]) -> NDArray[np.float64]:
-    """How much slower than its median the reference was at each of its runs, smoothed over three neighbours."""
-    if not reference_us:
-        return np.ones(1)
-    values = np.asarray(reference_us, np.float64)
-    padded = np.concatenate((values[:1], values, values[-1:]))
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
-    return smooth / np.median(values)
+        open_items = [name for name in open_items if not _done(records[name], drift, protocol)]
+    drift.finish()
+    return {name: _measured(record, drift, protocol) for name, record in records.items()}
 
 
 def median_interval(samples: Sequence[float], confidence: float) -> tuple[float, float]:
@@ -137,8 +133,16 @@ def median_interval(samples: Sequence[float], confidence: float) -> tuple[float,
     return ordered[rank - 1], ordered[count - rank]
 
 
-def _visit(session: Session, protocol: Protocol) -> tuple[tuple[float, ...], float]:
-    """All recorded runs of one visit, and their median."""
+def _drift(protocol: Protocol, reference: Gauge | None) -> Drift:
+    def take(session: Session) -> Runs:
+        return _visit(session, protocol)
+
+    if reference and protocol.steady:
+        return Around(take, reference, protocol.steady, protocol.patience_ms)
+    return Spaced(take, reference.session if reference else None, protocol.reference_every)
+
+
+def _visit(session: Session, protocol: Protocol) -> Runs:
     until = time.monotonic() + protocol.settle_ms / 1e3
     for _ in range(protocol.warm_up):
         session.run()
@@ -155,29 +159,33 @@ def _visit(session: Session, protocol: Protocol) -> tuple[tuple[float, ...], flo
         runs.append(latency)
         total += latency
     session.pause()
-    return tuple(runs), median(runs)
+    return tuple(runs)
 
 
-def _done(record: _Record, slow: NDArray[np.float64], protocol: Protocol) -> bool:
-    count = len(record.visits)
-    if count < protocol.min_visits:
-        return False
-    return count >= protocol.max_visits or _certain(_corrected(record, slow)[0], protocol)
+def _done(record: _Record, drift: Drift, protocol: Protocol) -> bool:
+    if len(record.visits) >= protocol.max_visits:
+        return True
+    return _certain(_samples(record, drift), protocol)
 
 
 def _certain(samples: Sequence[float], protocol: Protocol) -> bool:
+    if len(samples) < protocol.min_visits:
+        return False
     low, high = median_interval(samples, protocol.confidence)
     middle = median(samples)
     return high - middle <= protocol.tolerance * middle and middle - low <= protocol.tolerance * middle
 
 
-def _corrected(record: _Record, slow: NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """Visits without drift, and the drift of each: the mean of the reference runs before and after it."""
-    last = len(slow) - 1
-    factors = [float(slow[max(min(p - 1, last), 0)] + slow[min(p, last)]) / 2 for p in record.places]
-    return [median(raw) / factor for raw, factor in zip(record.visits, factors, strict=True)], factors
+def _samples(record: _Record, drift: Drift) -> list[float]:
+    """Medians of the visits that count, without drift."""
+    judged = [(median(raw), *drift.judge(mark)) for raw, mark in zip(record.visits, record.marks, strict=True)]
+    return [latency / factor for latency, factor, counts in judged if counts]
 
 
-def _measured(record: _Record, slow: NDArray[np.float64], protocol: Protocol) -> Measured:
-    samples, factors = _corrected(record, slow)
-    return Measured(tuple(samples), tuple(record.visits), tuple(factors), _certain(samples, protocol))
+def _measured(record: _Record, drift: Drift, protocol: Protocol) -> Measured:
+    samples = _samples(record, drift)
+    factors = [drift.judge(mark)[0] for mark in record.marks]
+    certain = _certain(samples, protocol)
+    if len(samples) < min(_FEWEST, len(record.visits)):
+        samples = [median(raw) / factor for raw, factor in zip(record.visits, factors, strict=True)]
+    return Measured(tuple(samples), tuple(record.visits), tuple(factors), certain)

@@ -6,22 +6,35 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from ...export.onnx_model import OPSET
+from .sessions import LiveRunner
+from .steadiness import Gauge
 
-CHANNELS, SIZE, DEPTH = 64, 28, 2
+ALONE = (64, 28, 2)  # channels, size of the map, depth: 58 million MACs
+TOGETHER = (32, 10, 32)  # 29 million MACs in 32 operators, each so small that handing over shows
 _IR_VERSION = 10
 
 
-def reference_model() -> ModelProto:
-    """Two 3×3 convolutions of 64 channels on a 28×28 map, 58 million MACs: about a millisecond on one core of today."""
+def gauge(runner: LiveRunner) -> Gauge:
+    """A reference that is ready to run on the runner's device; to be closed."""
+    return Gauge(runner.prepare(runner.executed(reference_model(runner.threads)).model))
+
+
+def reference_model(threads: int = 1) -> ModelProto:
+    """3×3 convolutions in a row: two, about a millisecond on one core of today, or for several threads many small ones.
+
+    Threads that share an operator wait for each other at its end, so its latency also depends on how long word takes
+    from core to core; the ratio of both kinds of work is about that of mobile networks.
+    """
+    channels, size, depth = ALONE if threads == 1 else TOGETHER
     generator = np.random.default_rng(0)
-    shape = (CHANNELS, CHANNELS, 3, 3)
-    weights = [generator.standard_normal(shape, np.float32) * np.float32(0.05) for _ in range(DEPTH)]
-    names = ["input", *(f"map{i}" for i in range(DEPTH))]
+    shape = (channels, channels, 3, 3)
+    weights = [generator.standard_normal(shape, np.float32) * np.float32(0.05) for _ in range(depth)]
+    names = ["input", *(f"map{i}" for i in range(depth))]
     nodes = [
         helper.make_node("Conv", [names[i], f"weight{i}"], [names[i + 1]], name=f"conv{i}", pads=[1] * 4)
-        for i in range(DEPTH)
+        for i in range(depth)
     ]
-    maps = [1, CHANNELS, SIZE, SIZE]
+    maps = [1, channels, size, size]
     graph = helper.make_graph(
         nodes,
         "reference",

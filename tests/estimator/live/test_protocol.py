@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanefit.common.errors import EstimatorError, InputError
-from lanefit.estimator.live.protocol import Measured, Protocol, measure, median_interval, slowdowns
+from lanefit.estimator.live.drift import slowdowns
+from lanefit.estimator.live.protocol import Measured, Protocol, measure, median_interval
+from lanefit.estimator.live.steadiness import Gauge
 
 LATENCIES = {"a": 100.0, "b": 220.0, "c": 50.0, "d": 400.0}
 PLAIN = Protocol(visit_us=0, min_visits=8, max_visits=8, reference_every=1)
@@ -15,7 +17,7 @@ PLAIN = Protocol(visit_us=0, min_visits=8, max_visits=8, reference_every=1)
 
 def run(device: Device, protocol: Protocol, *, reference: bool = True, seed: int = 0) -> dict[str, Measured]:
     sessions = {name: device.session(name, latency) for name, latency in LATENCIES.items()}
-    return measure(sessions, protocol, reference=device.session("reference", 80.0) if reference else None, seed=seed)
+    return measure(sessions, protocol, reference=Gauge(device.session("reference", 80.0)) if reference else None, seed=seed)
 
 
 def test_a_quiet_device_is_measured_exactly() -> None:
