@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 
 from ...common.errors import EstimatorError
 from .executed import ExecutedOperator
-from .operator_costs import OperatorCosts, Sum, fit_costs
+from .operator_costs import OperatorCosts, Sum, brevity, fit_costs
 from .work import Work, matrix, work_of
 
 Floats = NDArray[np.float64]
@@ -180,10 +180,10 @@ def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float]) -> AdditiveMo
         raise EstimatorError(f"{len(sums)} sums and {len(y)} latencies; at least ten of both are needed")
     if not (np.isfinite(y).all() and (y > 0).all()):
         raise EstimatorError("latencies must be positive", hint="measure again")
-    costs = fit_costs(sums, y)
-    model = AdditiveModel(sums, latency_us, costs, _fit_deviations(sums, y, costs, np.ones(len(y))))
+    costs, least = fit_costs(sums, y), brevity(y)
+    model = AdditiveModel(sums, latency_us, costs, _fit_deviations(sums, y, costs, least), least.tolist())
     for _ in range(_REWEIGHTS):
-        doubts = np.maximum(1.0, model.surprises() / _SURPRISE)
+        doubts = np.maximum(least, model.surprises() / _SURPRISE)
         deviations = _fit_deviations(sums, y, costs, doubts, model.deviations)
         model = AdditiveModel(sums, latency_us, costs, deviations, doubts.tolist())
     return model

@@ -30,6 +30,7 @@ _FINEST = 0.01  # relative errors below this are never outliers
 _LEAN = 0.3  # weight of the family's costs beside one measurement of the kind
 _AFAR_US, _AFAR_DOUBT_US = 0.02, 0.2  # per 10³ bytes from beyond a cache, before measurements: 50 GB/s, and its doubt
 _NOISE = 0.03  # relative error of a measurement, against which that doubt is weighed
+_RUN_DOUBT_US = 1.0  # by so much the costs of a run differ from piece to piece, however short it is
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,22 @@ def fit_costs(sums: Sequence[Sum], latency_us: Floats) -> OperatorCosts:
     """Relative least squares, first of costs by family, then of costs by kind that lean on these.
 
     Measurements that the first result misses by far count less in the next (Huber's weights): a process that
-    disturbed one of them must not spoil the others.
+    disturbed one of them must not spoil the others. Short ones count less from the start (`brevity`).
     """
+    trust = 1 / brevity(latency_us) ** 2
     works = [[work_of(term.operator) for term in total.terms] for total in sums]
     caches = max(len(term.distant_bytes) for total in sums for term in total.terms)
     around = _surroundings(sums, caches)
     pooled = _table(works, {name: i for i, name in enumerate(FAMILIES)}, lambda w: w.family)
-    first = _solve(np.hstack([pooled, around]), latency_us, None, caches)
+    first = _solve(np.hstack([pooled, around]), latency_us, None, caches, trust)
     families = dict(zip(FAMILIES, _rows(first[: COLUMNS * len(FAMILIES)]), strict=True))
     kinds = {kind: work.family for row in works for work in row for kind in (work.kind,)}
     table = _table(works, {kind: i for i, kind in enumerate(kinds)}, lambda w: w.kind)
     prior = np.concatenate([*(np.array(families[family]) for family in kinds.values()), first[-around.shape[1] :]])
     design = np.hstack([table, around])
-    second = _solve(design, latency_us, prior, caches)
+    second = _solve(design, latency_us, prior, caches, trust)
     for _ in range(_REWEIGHTS):
-        second = _solve(design, latency_us, prior, caches, huber(design @ second / latency_us - 1))
+        second = _solve(design, latency_us, prior, caches, trust * huber(design @ second / latency_us - 1))
     fitted = dict(zip(kinds, _rows(second[: COLUMNS * len(kinds)]), strict=True))
     return OperatorCosts(fitted, families, tuple(second[-around.shape[1] :].tolist()))
 
@@ -137,21 +139,24 @@ def _surroundings(sums: Sequence[Sum], caches: int) -> Floats:
     return np.hstack([np.array(once), distant])
 
 
+def brevity(latency_us: Floats) -> Floats:
+    """By how much the relative error of each measurement exceeds that of a long one, at least 1."""
+    return np.sqrt(1 + (_RUN_DOUBT_US / (_NOISE * latency_us)) ** 2)
+
+
 def huber(errors: Floats) -> Floats:
     """Weights in (0, 1] of relative errors: 1 up to twice their typical size, falling beyond (Huber 1964)."""
     typical = 1.4826 * float(np.median(np.abs(errors)))
     return np.minimum(1.0, 2 * max(typical, _FINEST) / np.maximum(np.abs(errors), 1e-12))
 
 
-def _solve(
-    table: Floats, latency_us: Floats, prior: Floats | None, caches: int, weights: Floats | None = None
-) -> Floats:
+def _solve(table: Floats, latency_us: Floats, prior: Floats | None, caches: int, weights: Floats) -> Floats:
     """Non-negative costs; `prior` holds those that are assumed where the measurements do not decide.
 
     The last `caches` columns, data from afar, lean on what memory is like: samples that touch little of it would
     otherwise promise anything to a network that touches much.
     """
-    root = np.ones(len(latency_us)) if weights is None else np.sqrt(weights)
+    root = np.sqrt(weights)
     rows = table * (root / latency_us)[:, None]
     size = np.sqrt((rows**2).sum(0))
     size[size == 0] = 1.0

@@ -17,7 +17,9 @@ PLAIN = Protocol(visit_us=0, min_visits=8, max_visits=8, reference_every=1)
 
 def run(device: Device, protocol: Protocol, *, reference: bool = True, seed: int = 0) -> dict[str, Measured]:
     sessions = {name: device.session(name, latency) for name, latency in LATENCIES.items()}
-    return measure(sessions, protocol, reference=Gauge(device.session("reference", 80.0)) if reference else None, seed=seed)
+    return measure(
+        sessions, protocol, reference=Gauge(device.session("reference", 80.0)) if reference else None, seed=seed
+    )
 
 
 def test_a_quiet_device_is_measured_exactly() -> None:
