@@ -103,7 +103,7 @@ def fit_costs(sums: Sequence[Sum], latency_us: Floats) -> OperatorCosts:
     caches = max(len(term.distant_bytes) for total in sums for term in total.terms)
     around = _surroundings(sums, caches)
     pooled = _table(works, {name: i for i, name in enumerate(FAMILIES)}, lambda w: w.family)
-    first = _solve(np.hstack([pooled, around]), latency_us, None, caches, trust)
+    first = _solve(np.hstack([pooled, around]), latency_us, None, caches, np.ones(len(latency_us)))
     families = dict(zip(FAMILIES, _rows(first[: COLUMNS * len(FAMILIES)]), strict=True))
     kinds = {kind: work.family for row in works for work in row for kind in (work.kind,)}
     table = _table(works, {kind: i for i, kind in enumerate(kinds)}, lambda w: w.kind)
