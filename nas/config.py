@@ -22,7 +22,7 @@ class SearchConfig(BaseModel):
     """What to search, where it must fit, and how. `seed` None draws one, which the run directory then holds.
 
     `budgets` are written as on the command line ("latency" = "2ms"); `knobs` narrows the space to the listed
-    values; `train` holds settings of the training loop. Results repeat bit for bit with one worker only,
+    values, which stand in the order of their cost if `ordered`; `train` holds settings of the training loop. Results repeat bit for bit with one worker only,
     so more than one is refused.
     """
 
@@ -40,6 +40,7 @@ class SearchConfig(BaseModel):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     workers: Literal[1] = 1
     curate: bool = True
+    ordered: bool = False
     budgets: dict[str, str] = {}
     train: dict[str, Setting] = {}
     knobs: dict[str, list[Setting]] = {}

@@ -23,18 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Knobs of `family` in the order in which they are drawn: whether a knob is active depends on earlier ones."""
+    """Knobs of `family` in the order in which they are drawn: whether a knob is active depends on earlier ones.
+
+    ordered: the values of every knob stand in an order, such as that of their cost, which samplers may use.
+    """
 
     family: Family
     knobs: tuple[Knob, ...]
+    ordered: bool = False
 
     @classmethod
     def of(cls, family: Family) -> Space:
         """The whole space of a family."""
         return cls(family, tuple(family.knobs()))
 
-    def restrict(self, allowed: Mapping[str, Sequence[KnobValue]], *, where: str = "") -> Space:
-        """The space with fewer values for the named knobs, in the order of the family.
+    def restrict(
+        self, allowed: Mapping[str, Sequence[KnobValue]], *, where: str = "", ordered: bool = False
+    ) -> Space:
+        """The space with fewer values for the named knobs, in the order of the family or, if `ordered`, as listed.
 
         An unknown knob, an empty list or a value that the knob does not have raises `ConfigError`.
         """
@@ -45,15 +51,8 @@ class Space:
                 problem = UnknownNameError("knob", name, known)
                 raise ConfigError(problem.what, where=at, hint=problem.hint)
             _check_values(known[name], values, at)
-        return replace(
-            self,
-            knobs=tuple(
-                replace(knob, values=tuple(v for v in knob.values if _among(v, allowed[knob.name])))
-                if knob.name in allowed
-                else knob
-                for knob in self.knobs
-            ),
-        )
+        knobs = (_narrowed(knob, allowed[knob.name], ordered) if knob.name in allowed else knob for knob in self.knobs)
+        return replace(self, knobs=tuple(knobs), ordered=ordered or self.ordered)
 
     def restrict_file(self, path: Path) -> Space:
         """Restricts by the `[knobs]` table of a TOML file, e.g. `stage1_channels = [16, 24]`."""
@@ -74,7 +73,8 @@ class Space:
 
     def suggest(self, trial: Trial) -> Architecture:
         """An architecture proposed by the trial's sampler; only knobs that are active become its parameters."""
-        return self._draw(lambda knob: _suggest(trial, knob))
+        suggest = _suggest_place if self.ordered else _suggest
+        return self._draw(lambda knob: suggest(trial, knob))
 
     def chosen(self, values: Mapping[str, KnobValue]) -> Architecture:
         """The architecture of one value for every knob; those of knobs that are not active are left out."""
@@ -131,6 +131,11 @@ def read_knob_table(path: Path) -> dict[str, list[KnobValue]]:
     return document["knobs"]
 
 
+def _narrowed(knob: Knob, allowed: Sequence[KnobValue], ordered: bool) -> Knob:
+    stays = [value for value in knob.values if _among(value, allowed)]
+    return replace(knob, values=tuple(sorted(stays, key=list(allowed).index) if ordered else stays))
+
+
 def _check_values(knob: Knob, values: Any, where: str) -> None:
     allowed = ", ".join(str(value) for value in knob.values)
     if not isinstance(values, list | tuple) or not values:
@@ -164,6 +169,11 @@ def even_steps(values: Sequence[KnobValue]) -> tuple[int, int, int] | None:
     numbers = [int(value) for value in values]
     steps = {b - a for a, b in pairwise(numbers)}
     return (numbers[0], numbers[-1], steps.pop()) if len(steps) == 1 and min(steps) > 0 else None
+
+
+def _suggest_place(trial: Trial, knob: Knob) -> KnobValue:
+    """The number of a value in the order of the knob, so that the sampler knows which values are neighbours."""
+    return knob.values[trial.suggest_int(knob.name, 0, len(knob.values) - 1)]
 
 
 def _suggest(trial: Trial, knob: Knob) -> KnobValue:

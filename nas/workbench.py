@@ -21,7 +21,7 @@ from ..models.tasks import Task
 from ..targets.spec import EngineSpec
 from .bridge import to_graph
 from .config import SearchConfig
-from .curation import CurationReport, curate
+from .curation import CurationReport, curate, engine_costs
 from .devices import resolve_device
 from .proxies import DEFAULT_PROXIES
 from .score_cache import ScoreCache
@@ -131,18 +131,17 @@ def workbench(
     Knobs that the configuration narrows by hand are taken as they are.
     """
     space, settings = check_settings(config)
-    report = None
+    task, report = find_task(config.task), None
     if config.curate:
-        space, report = curate(space, spec, leave=config.knobs)
-    bench = ModelWorkbench(
-        space, find_task(config.task), estimator, proxies=config.proxies, train_config=settings, measure=measure
-    )
+        shape = {"input_channels": task.channels, "classes": task.classes}
+        space, report = curate(space, engine_costs(spec, estimator), leave=config.knobs, **shape)
+    bench = ModelWorkbench(space, task, estimator, proxies=config.proxies, train_config=settings, measure=measure)
     return bench, report
 
 
 def check_settings(config: SearchConfig) -> tuple[Space, TrainConfig]:
     """The space and the training that `config` asks for; raises for every knob, value or setting that there is not."""
-    space = Space.of(families.get(config.family)).restrict(config.knobs, where="knobs")
+    space = Space.of(families.get(config.family)).restrict(config.knobs, where="knobs", ordered=config.ordered)
     settings = train_settings(config.train)
     resolve_device(settings.device)
     return space, settings
