@@ -34,7 +34,7 @@ class CostModel(Protocol):
     @property
     def lanes(self) -> int | None: ...
 
-    def latency_us(self, layers: tuple[LayerSpec, ...]) -> float:
+    def latency_us(self, layers: tuple[LayerSpec, ...], /) -> float:
         """Raises `UnsupportedError` for a network that the target cannot run."""
         ...
 
