@@ -251,8 +251,12 @@ def main() -> int:
     print(f"space  {sizes[0]:.2e} to {sizes[1]:.2e} architectures, {sizes[0] / sizes[1]:.3g} times fewer")
     for name in ("before", "as_listed", "after"):
         found = figures["walks"][name]
-        print(f"walks  {name:10} {found['minima_per_1000']:6.1f} minima, {found['falls_per_1000']:6.1f} falls per 1,000")
-    print(f"walks  {figures['walks']['minima_factor']:.1f} times fewer minima\nfront  {figures['front']:.3f}", flush=True)
+        print(
+            f"walks  {name:10} {found['minima_per_1000']:6.1f} minima, {found['falls_per_1000']:6.1f} falls per 1,000"
+        )
+    print(
+        f"walks  {figures['walks']['minima_factor']:.1f} times fewer minima\nfront  {figures['front']:.3f}", flush=True
+    )
     if args.seeds:
         shared = (args.target, args.family, args.task, args.sampler, args.trials, args.seed)
         with ProcessPoolExecutor(args.jobs, get_context("spawn"), _start, (shared,)) as pool:
