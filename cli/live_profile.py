@@ -36,7 +36,7 @@ def profile_live(output: Output, model: Model, path: Path, budget: Budget, top: 
     calibrated = load_device(path)
     if model.kind is not ModelKind.ONNX or model.path is None:
         raise ConfigError("what a runtime executes is read from an ONNX file", where="MODEL", hint="export it first")
-    graph = _runner(calibrated.toolchain, path).executed(load_model(model.path))
+    graph = runner_for(calibrated.toolchain, path).executed(load_model(model.path))
     found, memory = estimate_live(calibrated, [graph])[0], live_memory(graph)
     verdict = budget.check(latency_us=found.upper_us)
     measured = measured_us(graph, calibrated, path.with_suffix(".sqlite"))
@@ -64,7 +64,7 @@ def measured_us(graph: ExecutedGraph, calibrated: CalibratedDevice, store: Path)
     return next((n.measured.latency_us for n in networks if n.definition.digest == digest), None)
 
 
-def _runner(toolchain: str, path: Path) -> LiveRunner:
+def runner_for(toolchain: str, path: Path) -> LiveRunner:
     """The runtime that was calibrated; `EstimatorError` when another version is installed."""
     match = _TOOLCHAIN.match(toolchain)
     if match is None:

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from ..common.errors import Interrupted, LanefitError
-from . import advise, calibrate, export, info, inspection, listing, profile, run, search, serve
+from . import advise, calibrate, curate, export, info, inspection, listing, profile, run, search, serve
 from .command import DebugOption, FormatOption, NoProgressOption, QuietOption, VerboseOption, merged
 from .output import Format, Output, Settings
 
@@ -61,6 +61,7 @@ app.command("profile")(profile.profile)
 app.command("advise")(advise.advise)
 app.command("export")(export.export)
 app.command("calibrate")(calibrate.calibrate)
+app.command("curate")(curate.curate)
 app.command("run")(run.run)
 app.command("inspect")(inspection.inspect)
 app.command("list")(listing.list_)

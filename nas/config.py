@@ -22,8 +22,8 @@ class SearchConfig(BaseModel):
     """What to search, where it must fit, and how. `seed` None draws one, which the run directory then holds.
 
     `budgets` are written as on the command line ("latency" = "2ms"); `knobs` narrows the space to the listed
-    values, which stand in the order of their cost if `ordered`; `train` holds settings of the training loop. Results repeat bit for bit with one worker only,
-    so more than one is refused.
+    values, which stand in the order of their cost if `ordered`; `train` holds settings of the training loop. Results
+    repeat bit for bit with one worker only, so more than one is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -37,9 +37,7 @@ class Space:
         """The whole space of a family."""
         return cls(family, tuple(family.knobs()))
 
-    def restrict(
-        self, allowed: Mapping[str, Sequence[KnobValue]], *, where: str = "", ordered: bool = False
-    ) -> Space:
+    def restrict(self, allowed: Mapping[str, Sequence[KnobValue]], *, where: str = "", ordered: bool = False) -> Space:
         """The space with fewer values for the named knobs, in the order of the family or, if `ordered`, as listed.
 
         An unknown knob, an empty list or a value that the knob does not have raises `ConfigError`.

@@ -46,12 +46,14 @@ def landscapes(
 ) -> tuple[Landscape, Landscape, Landscape]:
     """Work, cost, and cost of the curated space. `before` should be ordered by work, see `walks.ordered_by_work`."""
     grid, curated = _grid(before, size, seed), _grid(after, size, seed)
-    shape = (size, size)
-    return (
-        Landscape.of("multiply-accumulates", sample.macs(map(lambda v: architecture_of(before, v), grid)).reshape(shape)),
-        Landscape.of(f"{target}", sample.latencies(architecture_of(before, v) for v in grid).reshape(shape)),
-        Landscape.of(f"{target}, curated", sample.latencies(architecture_of(after, v) for v in curated).reshape(shape)),
-    )
+    plain = [architecture_of(before, values) for values in grid]
+    found = {
+        "multiply-accumulates": sample.macs(plain),
+        target: sample.latencies(plain),
+        f"{target}, curated": sample.latencies(architecture_of(after, values) for values in curated),
+    }
+    first, second, third = (Landscape.of(title, values.reshape(size, size)) for title, values in found.items())
+    return first, second, third
 
 
 def draw_landscapes(found: tuple[Landscape, ...], path: Path) -> Path:
