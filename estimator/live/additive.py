@@ -169,8 +169,10 @@ def _condition(
     return factor, cho_solve(factor, gap)
 
 
-def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float]) -> AdditiveModel:
+def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float], *, run_doubt_us: float = 0.0) -> AdditiveModel:
     """Physics by relative least squares, deviations by the largest marginal likelihood.
+
+    The costs of a run differ by `run_doubt_us` from sum to sum, so short ones count less.
 
     Raises:
         EstimatorError: fewer than ten sums, or a latency that is not positive.
@@ -180,7 +182,7 @@ def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float]) -> AdditiveMo
         raise EstimatorError(f"{len(sums)} sums and {len(y)} latencies; at least ten of both are needed")
     if not (np.isfinite(y).all() and (y > 0).all()):
         raise EstimatorError("latencies must be positive", hint="measure again")
-    costs, least = fit_costs(sums, y), brevity(y)
+    costs, least = fit_costs(sums, y, run_doubt_us), brevity(y, run_doubt_us)
     model = AdditiveModel(sums, latency_us, costs, _fit_deviations(sums, y, costs, least), least.tolist())
     for _ in range(_REWEIGHTS):
         doubts = np.maximum(least, model.surprises() / _SURPRISE)

@@ -42,6 +42,7 @@ _GUESS = (
 )  # µs before anything is known: a processor core of today, within a factor of 3
 _DOUBT = Deviations(smooth=0.3, own=0.1, noise=0.03, length=3.0)
 _KIND_DOUBT = 0.5
+_WAKING_US = 1.0  # by so much the time to wake a thread differs from piece to piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +152,16 @@ def calibrate(
             if len(known) == before:
                 raise EstimatorError("the store does not keep what is measured", where=str(store.path))
             progress(len(known), plan.measurements)
-    return fit(list(known.values()))
+    return fit(list(known.values()), runner.threads)
 
 
-def fit(measurements: Sequence[LiveMeasurement]) -> AdditiveModel:
-    """The model of measured pieces."""
-    return fit_additive([m.definition for m in measurements], [m.measured.latency_us for m in measurements])
+def fit(measurements: Sequence[LiveMeasurement], threads: int = 1) -> AdditiveModel:
+    """The model of measured pieces. With several threads each run begins by waking them, which takes now more, now less
+    time, so that short pieces tell less."""
+    latencies = [m.measured.latency_us for m in measurements]
+    return fit_additive(
+        [m.definition for m in measurements], latencies, run_doubt_us=_WAKING_US if threads > 1 else 0.0
+    )
 
 
 def next_pieces(

@@ -30,7 +30,6 @@ _FINEST = 0.01  # relative errors below this are never outliers
 _LEAN = 0.3  # weight of the family's costs beside one measurement of the kind
 _AFAR_US, _AFAR_DOUBT_US = 0.02, 0.2  # per 10³ bytes from beyond a cache, before measurements: 50 GB/s, and its doubt
 _NOISE = 0.03  # relative error of a measurement, against which that doubt is weighed
-_RUN_DOUBT_US = 1.0  # by so much the costs of a run differ from piece to piece, however short it is
 
 
 @dataclass(frozen=True)
@@ -92,13 +91,13 @@ class OperatorCosts:
         return _surroundings(sums, len(self.surroundings) - _ONCE)
 
 
-def fit_costs(sums: Sequence[Sum], latency_us: Floats) -> OperatorCosts:
+def fit_costs(sums: Sequence[Sum], latency_us: Floats, run_doubt_us: float = 0.0) -> OperatorCosts:
     """Relative least squares, first of costs by family, then of costs by kind that lean on these.
 
     Measurements that the first result misses by far count less in the next (Huber's weights): a process that
     disturbed one of them must not spoil the others. Short ones count less from the start (`brevity`).
     """
-    trust = 1 / brevity(latency_us) ** 2
+    trust = 1 / brevity(latency_us, run_doubt_us) ** 2
     works = [[work_of(term.operator) for term in total.terms] for total in sums]
     caches = max(len(term.distant_bytes) for total in sums for term in total.terms)
     around = _surroundings(sums, caches)
@@ -139,9 +138,10 @@ def _surroundings(sums: Sequence[Sum], caches: int) -> Floats:
     return np.hstack([np.array(once), distant])
 
 
-def brevity(latency_us: Floats) -> Floats:
-    """By how much the relative error of each measurement exceeds that of a long one, at least 1."""
-    return np.sqrt(1 + (_RUN_DOUBT_US / (_NOISE * latency_us)) ** 2)
+def brevity(latency_us: Floats, run_doubt_us: float) -> Floats:
+    """By how much the relative error of each measurement exceeds that of a long one, at least 1: the costs of a run
+    differ by `run_doubt_us` from piece to piece, however short it is."""
+    return np.sqrt(1 + (run_doubt_us / (_NOISE * latency_us)) ** 2)
 
 
 def huber(errors: Floats) -> Floats:
