@@ -22,8 +22,11 @@ class SearchConfig(BaseModel):
     """What to search, where it must fit, and how. `seed` None draws one, which the run directory then holds.
 
     `budgets` are written as on the command line ("latency" = "2ms"); `knobs` narrows the space to the listed
-    values, which stand in the order of their cost if `ordered`; `train` holds settings of the training loop. Results
-    repeat bit for bit with one worker only, so more than one is refused.
+    values, which stand in the order of their cost if `ordered`; `train` holds settings of the training loop. `trials`
+    are candidates that are costed and, where the strategy screens, scored; `trainings` are networks that are trained,
+    `train_seconds` the time for that: no training begins that would probably outlast it. Without either, strategies
+    that screen train their finalists and `multi-shot` every feasible trial. `inherit` lets children start from their
+    parents' weights. Results repeat bit for bit with one worker only, so more than one is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -36,7 +39,11 @@ class SearchConfig(BaseModel):
     objectives: list[Literal["score", "latency"]] = Field(default=["score"], min_length=1, max_length=2)
     proxies: list[str] = Field(default=list(DEFAULT_PROXIES), min_length=1)
     trials: int = Field(default=200, ge=1, le=1_000_000)
+    trainings: int | None = Field(default=None, ge=1, le=1_000_000)
+    train_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     finalists: int = Field(default=4, ge=1, le=1000)
+    pruner: str = "median"
+    inherit: bool = False
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     workers: Literal[1] = 1
     curate: bool = True

@@ -54,7 +54,7 @@ def gp(seed: int) -> BaseSampler:
 
 
 class Given(BaseSampler):
-    """Suggests one architecture that somebody else chose: a trial of it is then recorded like any other."""
+    """Suggests the parameters of one architecture that somebody else chose: its trial is then like any other."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)

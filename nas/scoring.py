@@ -130,7 +130,19 @@ class Workbench(Protocol):
         """Zero-shot scores by proxy, higher is better, minus infinity for a degenerate network."""
         ...
 
-    def train(self, architecture: Architecture, seed: int, on_epoch: OnEpoch) -> Training: ...
+    def train(
+        self,
+        architecture: Architecture,
+        seed: int,
+        on_epoch: OnEpoch,
+        *,
+        start: Mapping[str, NDArray[np.generic]] | None = None,
+    ) -> Training:
+        """Trains from the seed's initialisation, or from weights of another architecture as far as they fit.
+
+        `start` is given only to searches that ask for inheritance.
+        """
+        ...
 
     def measure(self, architecture: Architecture) -> Estimate | None:
         """Cost measured rather than predicted (compiled and timed), or None where nothing can measure."""

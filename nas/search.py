@@ -9,6 +9,7 @@ from typing import Any
 from ..common.errors import BudgetError, ConfigError, Interrupted, LanefitError, UnknownNameError
 from .config import SearchConfig
 from .proxies import PROXIES
+from .pruning import PRUNERS
 from .results import Finalist, SearchResult, nearest_misses
 from .rundir import RunDirectory
 from .samplers import SAMPLERS
@@ -71,15 +72,29 @@ def run_search(
 def check_config(config: SearchConfig) -> Strategy:
     """The strategy of `config`, once every name in it is known and its parts agree."""
     strategy = STRATEGIES.get(config.strategy)
-    for registry, names in ((SAMPLERS, [config.sampler]), (PROXIES, config.proxies)):
+    for registry, names in ((SAMPLERS, [config.sampler]), (PROXIES, config.proxies), (PRUNERS, [config.pruner])):
         for name in names:
             if name not in registry:  # asking for the object would import torch
                 raise UnknownNameError(registry.kind, name, registry)
-    if config.budget().accuracy is not None and not strategy.trains:
-        trained = ", ".join(name for name in STRATEGIES if STRATEGIES.get(name).trains)
-        problem = f"strategy {strategy.name} trains nothing, so an accuracy floor cannot be checked"
-        raise ConfigError(problem, where="budgets:accuracy", hint=f"use one of {trained}")
+    if not strategy.trains:
+        _refuse_training(config, strategy)
+    if config.sampler == "evolution" and strategy.sampler is None and len(config.objectives) > 1:
+        hint = "use nsga2, or the score alone"
+        raise ConfigError("sampler evolution has one objective only", where="objectives", hint=hint)
     return strategy
+
+
+def _refuse_training(config: SearchConfig, strategy: Strategy) -> None:
+    trained = ", ".join(name for name in STRATEGIES if STRATEGIES.get(name).trains)
+    asked = {
+        "budgets:accuracy": (config.budget().accuracy, "an accuracy floor cannot be checked"),
+        "trainings": (config.trainings, "there is nothing to limit"),
+        "train_seconds": (config.train_seconds, "there is nothing to limit"),
+    }
+    for where, (value, problem) in asked.items():
+        if value is not None:
+            what = f"strategy {strategy.name} trains nothing, so {problem}"
+            raise ConfigError(what, where=where, hint=f"use one of {trained}")
 
 
 def _search(
@@ -97,6 +112,7 @@ def _search(
         seed=config.seed,
         name=name,
         shared=elsewhere is not None,
+        pruner=config.pruner,
     ) as study:
         if elsewhere:
             _publish(study, config, run)

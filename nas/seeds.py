@@ -15,7 +15,10 @@ class Stream(IntEnum):
     CALIBRATION = 1
     PROXY = 2
     TRAINING = 3
+    CANDIDATES = 4
+    CHILDREN = 5
     BATCH = 6
+    PREDICTOR = 7
 
 
 def seed_for(root: int, stream: Stream, index: int = 0) -> int:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..common.budget import Verdict
 from ..common.errors import InputError, UnsupportedError
 from ..models.architecture import Architecture
 from .config import SearchConfig
+from .ledger import Ledger
 from .progress import Tally
 from .results import Finalist, TrialRecord, distinct
 from .rundir import RunDirectory
-from .scoring import Cost, OnEpoch, Parted, Training, Workbench
+from .scoring import Cost, Estimate, OnEpoch, Parted, Training, Workbench
 from .seeds import Stream, seed_for
-from .study import Evaluation, Handle, Study, trial_notes
+from .study import Evaluation, Handle, Propose, Study, trial_notes
 from .weights import read_weights, save_weights
 
 MEASURE_FACTOR = 5  # at most this many candidates are measured for each place among the finalists
@@ -59,9 +64,24 @@ class Session:
         self.seed: int = config.seed
         self.budget = config.budget()
         self._parts: dict[str, Any] = {}  # notes on the trial at work
+        self.ledger = Ledger(config.trainings, config.train_seconds)
+        self._costs: dict[str, tuple[Cost | UnsupportedError, dict[str, Any]]] = {}
+        self._parents: dict[str, tuple[Architecture, float]] = {}
 
-    def explore(self, assess: Assess) -> list[TrialRecord]:
-        """All trials of the study, after those that are missing were asked for, costed and, if feasible, assessed."""
+    def explore(
+        self,
+        assess: Assess,
+        *,
+        total: int | None = None,
+        propose: Propose | None = None,
+        enough: Callable[[], bool] | None = None,
+    ) -> list[TrialRecord]:
+        """The first `total` trials of the study (None: all that are configured), after those that are missing were
+        asked for, costed and, if feasible, assessed.
+
+        `propose` names architectures instead of the sampler; `enough` ends the search before its last trial.
+        """
+        wanted = self.config.trials if total is None else total
         known: dict[str, TrialRecord] = {}
         for earlier in self.study.records:
             _remember(known, earlier)
@@ -79,8 +99,10 @@ class Session:
             tally.add(record)
             self.progress(Step("screen", len(self.study.records), self.config.trials, tally.text(self.config.trials)))
 
-        self.study.run(self.config.trials, self.bench.space, evaluate, done)
-        return list(self.study.records)
+        for record in self.study.records:
+            self._remember_training(record)
+        self.study.run(wanted, self.bench.space, evaluate, done, propose=propose, enough=enough)
+        return list(self.study.records[:wanted])
 
     def finalists(self, ranking: Iterable[tuple[TrialRecord, float | None]]) -> list[Finalist]:
         """The first candidates of `ranking` that stay inside the budget when measured, and those that did not.
@@ -94,6 +116,19 @@ class Session:
                 break
             chosen.append(self._measured(Finalist(record, record.verdict, rank_score)))
         return chosen
+
+    def train_ranked(self, ranking: Iterable[tuple[TrialRecord, float | None]], most: int) -> list[Finalist]:
+        """Measures and trains in the order of `ranking`: at most `most`, and only while the ledger allows more.
+
+        A candidate that is outside of the budget once measured is not trained and takes no place, but is returned.
+        """
+        found: list[Finalist] = []
+        for record, rank_score in ranking:
+            trained = sum(finalist.accuracy is not None for finalist in found)
+            if trained == most or not self.ledger.open or len(found) == MEASURE_FACTOR * most:
+                break
+            found += self.train([self._measured(Finalist(record, record.verdict, rank_score))])
+        return found
 
     def train(self, finalists: list[Finalist]) -> list[Finalist]:
         """The finalists with validation accuracy and stored weights; those outside of the budget stay as they are."""
@@ -117,13 +152,62 @@ class Session:
         if stored is not None and self._has_weights(digest):
             for epoch, accuracy in enumerate(stored["curve"], start=1):
                 on_epoch(epoch, accuracy)  # a pruner compares later trials with these
-            return Training(stored["accuracy"], tuple(stored["curve"]), stored["accuracy_test"])
-        training = self.bench.train(architecture, seed_for(self.seed, Stream.TRAINING), on_epoch)
-        if not training.stopped:
-            save_weights(self.run.weights(digest), training.weights)
-            stored = {name: getattr(training, name) for name in ("accuracy", "accuracy_test", "curve")}
-            self.study.set_note(f"training:{digest}", stored)
+            training = Training(stored["accuracy"], tuple(stored["curve"]), stored["accuracy_test"])
+        else:
+            training, stored = self._train_now(architecture, on_epoch)
+        self._enter(architecture, stored["seconds"], None if training.stopped else training.accuracy)
         return training
+
+    def _train_now(self, architecture: Architecture, on_epoch: OnEpoch) -> tuple[Training, dict[str, Any]]:
+        digest, begun = architecture.digest(), time.perf_counter()
+        more = {"start": self._inherited(architecture)} if self.config.inherit else {}
+        training = self.bench.train(architecture, seed_for(self.seed, Stream.TRAINING), on_epoch, **more)
+        stored: dict[str, Any] = {"seconds": time.perf_counter() - begun}
+        if training.stopped:
+            self.study.set_note(f"stopped:{digest}", stored)
+            return training, stored
+        save_weights(self.run.weights(digest), training.weights)
+        stored |= {name: getattr(training, name) for name in ("accuracy", "accuracy_test", "curve")}
+        self.study.set_note(f"training:{digest}", stored)
+        return training, stored
+
+    def _remember_training(self, record: TrialRecord) -> None:
+        """A training of an earlier sitting, as far as the trial itself trained."""
+        if record.accuracy is None:
+            return
+        digest = record.architecture.digest()
+        stored = self.study.note(f"{'stopped' if record.stopped else 'training'}:{digest}") or {}
+        self._enter(record.architecture, stored.get("seconds", 0.0), None if record.stopped else record.accuracy)
+
+    def _enter(self, architecture: Architecture, seconds: float, accuracy: float | None) -> None:
+        digest = architecture.digest()
+        self.ledger.enter(digest, seconds)
+        if accuracy is not None:
+            self._parents.setdefault(digest, (architecture, accuracy))
+
+    def _inherited(self, architecture: Architecture) -> Mapping[str, NDArray[np.generic]] | None:
+        """Weights of the trained network that differs in the fewest knobs, the more accurate one of equals."""
+        parents = [(parent, accuracy) for parent, accuracy in self._parents.values() if parent != architecture]
+        if not parents:
+            return None
+        nearest, _ = min(parents, key=lambda item: (knob_difference(item[0], architecture), -item[1]))
+        return read_weights(self.run.weights(nearest.digest()))
+
+    def cost(self, architecture: Architecture) -> Cost | None:
+        """The estimate, remembered; None for what the target refuses."""
+        cost, _ = self._estimated(architecture)
+        return cost if isinstance(cost, Cost) else None
+
+    def _estimated(self, architecture: Architecture) -> tuple[Cost | UnsupportedError, dict[str, Any]]:
+        """The cost and notes on its parts, or why the target refuses the architecture."""
+        digest = architecture.digest()
+        if digest not in self._costs:
+            try:
+                estimate = self.bench.estimate(architecture)
+                self._costs[digest] = Cost.of(estimate), _parts(estimate)
+            except UnsupportedError as error:
+                self._costs[digest] = error, {}
+        return self._costs[digest]
 
     def scores(self, architecture: Architecture) -> dict[str, float]:
         """Zero-shot scores; all candidates see the same seed and minibatch."""
@@ -142,15 +226,9 @@ class Session:
     ) -> TrialRecord:
         if known is not None and not known.stopped:  # everything is deterministic in the architecture
             return replace(known, index=handle.index)
-        try:
-            estimate = self.bench.estimate(architecture)
-        except UnsupportedError as error:
-            return TrialRecord(
-                handle.index, architecture, None, Verdict(), self._values(None, None), refusal=str(error)
-            )
-        cost = Cost.of(estimate)
-        if isinstance(estimate, Parted):
-            self._parts = {"latency_parts_us": {part.label: round(part.latency_us, 3) for part in estimate.parts}}
+        cost, self._parts = self._estimated(architecture)
+        if isinstance(cost, UnsupportedError):
+            return TrialRecord(handle.index, architecture, None, Verdict(), self._values(None, None), refusal=str(cost))
         verdict = cost.check(self.budget.hardware())
         if not verdict.passed:
             return TrialRecord(handle.index, architecture, cost, verdict, self._values(None, cost))
@@ -219,11 +297,30 @@ class Session:
         return True
 
 
+def _parts(estimate: Estimate) -> dict[str, Any]:
+    if not isinstance(estimate, Parted):
+        return {}
+    return {"latency_parts_us": {part.label: round(part.latency_us, 3) for part in estimate.parts}}
+
+
 def _remember(known: dict[str, TrialRecord], record: TrialRecord) -> None:
     """Keeps the first record of an architecture, but rather a later one whose training ran to its end."""
     digest = record.architecture.digest()
     if digest not in known or known[digest].stopped:
         known[digest] = record
+
+
+def knob_difference(a: Architecture, b: Architecture) -> int:
+    """Number of knobs that differ or that only one of the two has."""
+    mine, theirs = a.values, b.values
+    return sum(mine.get(name) != theirs.get(name) for name in {*mine, *theirs})
+
+
+def most_accurate(finalists: Sequence[Finalist], count: int) -> list[Finalist]:
+    """The `count` most accurate finalists inside the budget, best first, and all that are outside of it."""
+    inside = [finalist for finalist in finalists if finalist.verdict.passed]
+    inside.sort(key=lambda finalist: -(finalist.accuracy or 0.0))
+    return inside[:count] + [finalist for finalist in finalists if not finalist.verdict.passed]
 
 
 def by_rank(records: Iterable[TrialRecord], key: Callable[[TrialRecord], float]) -> list[TrialRecord]:

@@ -7,7 +7,7 @@ the finalists and chooses the winner. If it died, resuming its run directory doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ from .scoring import Workbench
 from .search import DIRECTIONS, check_config
 from .session import Assess, Progress, Session
 from .storage import Place, open_storage, storage_errors
-from .study import SHARED_NOTE, Direction, open_study
+from .study import SHARED_NOTE, Direction, Propose, open_study
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,15 @@ class _TrialsDone(Exception):
 
 
 class _WorkerSession(Session):
-    def explore(self, assess: Assess) -> NoReturn:
-        super().explore(assess)
+    def explore(
+        self,
+        assess: Assess,
+        *,
+        total: int | None = None,
+        propose: Propose | None = None,
+        enough: Callable[[], bool] | None = None,
+    ) -> NoReturn:
+        super().explore(assess, total=total, propose=propose, enough=enough)
         raise _TrialsDone
 
 

@@ -67,16 +67,22 @@ class Space:
     def sample(self, seed: int) -> Architecture:
         """A random architecture: every active knob drawn uniformly; the same for the same seed."""
         generator = np.random.default_rng(seed)
-        return self._draw(lambda knob: knob.values[int(generator.integers(len(knob.values)))])
+        return self.draw(lambda knob: knob.values[int(generator.integers(len(knob.values)))])
 
     def suggest(self, trial: Trial) -> Architecture:
         """An architecture proposed by the trial's sampler; only knobs that are active become its parameters."""
         suggest = _suggest_place if self.ordered else _suggest
-        return self._draw(lambda knob: suggest(trial, knob))
+        return self.draw(lambda knob: suggest(trial, knob))
+
+    def parameters(self, architecture: Architecture) -> dict[str, KnobValue]:
+        """What a sampler has to say for `suggest` to give `architecture`."""
+        values = architecture.values
+        active = (knob for knob in self.knobs if knob.name in values)
+        return {k.name: k.values.index(values[k.name]) if self.ordered else values[k.name] for k in active}
 
     def chosen(self, values: Mapping[str, KnobValue]) -> Architecture:
         """The architecture of one value for every knob; those of knobs that are not active are left out."""
-        return self._draw(lambda knob: values[knob.name])
+        return self.draw(lambda knob: values[knob.name])
 
     def check(self, architecture: Architecture) -> None:
         """Raises `ConfigError` where an active knob of `architecture` has a value outside of this space."""
@@ -85,7 +91,8 @@ class Space:
             if knob.name in values and self.family.is_active(knob.name, values):
                 _check_values(knob, [values[knob.name]], knob.name)
 
-    def _draw(self, choose: Callable[[Knob], KnobValue]) -> Architecture:
+    def draw(self, choose: Callable[[Knob], KnobValue]) -> Architecture:
+        """The architecture whose active knobs `choose` decides, in the order of `knobs`."""
         values: dict[str, KnobValue] = {}
         for knob in self.knobs:
             if self.family.is_active(knob.name, values):

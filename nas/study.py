@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from ..common.errors import InputError
-from ..models.architecture import Architecture
+from ..models.architecture import Architecture, KnobValue
 from .batch_record import RECORD, Finished, trial_writer
 from .claims import PULSE, Claims, SharedClaims, SoleClaims
 from .pruning import make_pruner
@@ -83,6 +83,7 @@ Evaluate = Callable[[Architecture, Handle], Evaluation]
 Propose = Callable[[int], Architecture | None]
 """The architecture of the trial with this index, or None to let the sampler draw it. Must depend on nothing but
 finished trials, stored notes and the index, so that a resume proposes the same."""
+Parameters = Callable[[int], Mapping[str, KnobValue] | None]
 
 
 class Study:
@@ -128,8 +129,9 @@ class Study:
         `done` hears of each. Whatever escapes leaves the study ready for another `run`.
         """
         assert self._claims is not None
+        given = _parameters(space, propose)
         try:
-            while not (enough and enough()) and (claim := self._take(total, propose, done)) is not None:
+            while not (enough and enough()) and (claim := self._take(total, given, done)) is not None:
                 record = self._one(*claim, space, evaluate)
                 if record is not None:
                     self.finished_here += 1
@@ -182,22 +184,20 @@ class Study:
         with storage_errors(self._place):
             self._study.set_user_attr(key, value)
 
-    def _take(
-        self, total: int, propose: Propose | None, done: Callable[[TrialRecord], None]
-    ) -> tuple[Trial, int] | None:
+    def _take(self, total: int, given: Parameters, done: Callable[[TrialRecord], None]) -> tuple[Trial, int] | None:
         assert self._claims is not None
         with storage_errors(self._place):
-            claim = self._claims.take(total, lambda index: self._study_for(index, propose))
+            claim = self._claims.take(total, lambda index: self._study_for(index, given))
         if isinstance(self._claims, SharedClaims):
             for record in self.absorb():
                 done(record)
         return claim
 
-    def _study_for(self, index: int, propose: Propose | None) -> optuna.Study:
+    def _study_for(self, index: int, given: Parameters) -> optuna.Study:
         """A study object that draws trial `index`; new, since what one remembers of other trials grows old."""
-        proposed = propose(index) if propose else None
+        proposed = given(index)
         seed = seed_for(self._seed, Stream.SAMPLER, index)
-        sampler = Given(proposed.values) if proposed else self._make_sampler(seed)
+        sampler = Given(proposed) if proposed else self._make_sampler(seed)
         if isinstance(self._claims, SharedClaims):
             return optuna.Study(self._study.study_name, self._storage, sampler, self._study.pruner)
         self._study.sampler = sampler
@@ -238,6 +238,14 @@ class Study:
 
     def _keep(self, record: TrialRecord) -> None:
         insort(self.records, record, key=lambda kept: kept.index)
+
+
+def _parameters(space: Space, propose: Propose | None) -> Parameters:
+    def given(index: int) -> Mapping[str, KnobValue] | None:
+        proposed = propose(index) if propose else None
+        return space.parameters(proposed) if proposed else None
+
+    return given
 
 
 @contextmanager

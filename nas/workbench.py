@@ -8,7 +8,9 @@ from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..common.errors import ConfigError, UnsupportedError
 from ..estimator.screening import Screened
@@ -23,6 +25,7 @@ from .bridge import to_graph
 from .config import SearchConfig
 from .curation import CurationReport, curate, engine_costs
 from .devices import resolve_device
+from .inheritance import inherit
 from .proxies import DEFAULT_PROXIES
 from .score_cache import ScoreCache
 from .scorer import Scorer, minibatch
@@ -104,13 +107,23 @@ class ModelWorkbench:
         )  # fmt: skip
         return scorer(architecture).scores
 
-    def train(self, architecture: Architecture, seed: int, on_epoch: OnEpoch) -> Training:
+    def train(
+        self,
+        architecture: Architecture,
+        seed: int,
+        on_epoch: OnEpoch,
+        *,
+        start: Mapping[str, NDArray[np.generic]] | None = None,
+    ) -> Training:
         def report(epoch: EpochReport) -> bool:
             return on_epoch(epoch.epoch, epoch.accuracy_validation)
 
         module = self.build(architecture, seed)
         settings = {field.name: getattr(self._train_config, field.name) for field in fields(TrainConfig)}
-        result = train(module, self.task, TrainConfig(**{**settings, "seed": seed}), on_epoch=report)
+        if start is not None:
+            inherit(module, start)
+        settings |= {"seed": seed, "from_scratch": settings["from_scratch"] and start is None}
+        result = train(module, self.task, TrainConfig(**settings), on_epoch=report)
         return Training(
             accuracy=result.accuracy_validation,
             curve=tuple(entry.accuracy_validation for entry in result.history),

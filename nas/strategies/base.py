@@ -49,6 +49,6 @@ STRATEGIES: Registry[Strategy] = Registry(
         "random": f"{__package__}.trained:RANDOM",
         "multi-shot": f"{__package__}.trained:MULTI_SHOT",
         "zero-shot": f"{__package__}.screened:ZERO_SHOT",
-        "hybrid": f"{__package__}.screened:HYBRID",
+        "hybrid": f"{__package__}.hybrid:HYBRID",
     },
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...models.architecture import Architecture
 from ..results import TrialRecord, distinct
-from ..session import Assessment, Session, by_rank
+from ..session import Assessment, Session, by_rank, most_accurate
 from ..study import Handle
 from .base import Outcome
 
@@ -20,11 +20,13 @@ class RandomStrategy:
     def run(self, session: Session) -> Outcome:
         records = session.explore(lambda architecture, handle: Assessment(0.0))
         drawn = [(record, None) for record in distinct(records) if record.feasible]
-        return Outcome(tuple(session.train(session.finalists(drawn))))
+        places = session.ledger.most or (len(drawn) if session.ledger.limited else session.config.finalists)
+        trained = session.train_ranked(drawn, places)
+        return Outcome(tuple(most_accurate(trained, session.config.finalists)), tuple(unspent(session)))
 
 
 class MultiShotStrategy:
-    """Trains every feasible candidate and stops those below the median of earlier ones at the same epoch.
+    """Trains every feasible candidate, as long as the trainings last, and stops those that the pruner gives up.
 
     With two objectives nothing is stopped early, since Optuna prunes single-objective studies only.
     """
@@ -39,12 +41,21 @@ class MultiShotStrategy:
             training = session.training(architecture, handle.report)
             return Assessment(training.accuracy, {}, training.accuracy, training.curve, training.stopped)
 
-        records = session.explore(assess)
+        records = session.explore(assess, enough=lambda: not session.ledger.open)
         full = [record for record in records if record.feasible and not record.stopped]
         ranking = [(record, None) for record in by_rank(full, _accuracy)]
         finalists = session.train(session.finalists(ranking))
-        session.run.keep_weights(f.architecture.digest() for f in finalists if f.accuracy is not None)
-        return Outcome(tuple(finalists))
+        if not session.config.inherit:
+            session.run.keep_weights(f.architecture.digest() for f in finalists if f.accuracy is not None)
+        return Outcome(tuple(finalists), tuple(unspent(session)))
+
+
+def unspent(session: Session) -> list[str]:
+    """A remark when the trials ran out before the trainings did."""
+    most, done = session.config.trainings, session.ledger.trainings
+    if most is None or done >= most or not session.ledger.open:
+        return []
+    return [f"only {done} of {most} trainings were used: {session.config.trials} trials gave no more feasible networks"]
 
 
 def _accuracy(record: TrialRecord) -> float:

@@ -91,9 +91,10 @@ def test_resuming_a_finished_search_returns_its_result_without_work(tmp_path: Pa
 
 
 def test_more_trials_continue_the_same_search(tmp_path: Path) -> None:
-    run_search(toy_config(trials=8), tmp_path / "run", FakeBench())
-    longer = run_search(toy_config(), tmp_path / "run", FakeBench(), resume=True)
-    assert longer.trials == run_search(toy_config(), tmp_path / "whole", FakeBench()).trials
+    config = toy_config(strategy="zero-shot")
+    run_search(config.replaced(trials=8), tmp_path / "run", FakeBench())
+    longer = run_search(config, tmp_path / "run", FakeBench(), resume=True)
+    assert longer.trials == run_search(config, tmp_path / "whole", FakeBench()).trials
 
 
 def test_a_deleted_weight_file_is_trained_again(tmp_path: Path) -> None:

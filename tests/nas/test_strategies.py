@@ -54,7 +54,7 @@ def test_the_nearest_misses_are_ordered_by_how_much_they_miss(tmp_path: Path) ->
 
 
 def test_refused_candidates_are_recorded_with_the_reason_and_never_win(tmp_path: Path) -> None:
-    result = run_search(toy_config(), tmp_path / "run", FakeBench(refuse_kernel=5))
+    result = run_search(toy_config(strategy="zero-shot"), tmp_path / "run", FakeBench(refuse_kernel=5))
     refused = [trial for trial in result.trials if trial.cost is None]
     assert refused
     assert all("kernel 5 is too wide" in trial.refusal and not trial.feasible for trial in refused)
@@ -140,7 +140,7 @@ def test_the_gaussian_process_sampler_is_there_by_name(tmp_path: Path) -> None:
 
 def test_repeated_architectures_are_scored_once(tmp_path: Path) -> None:
     bench = FakeBench(refuse_kernel=3)
-    result: SearchResult = run_search(toy_config(trials=30), tmp_path / "run", bench)
+    result: SearchResult = run_search(toy_config(strategy="zero-shot", trials=30), tmp_path / "run", bench)
     different = {trial.architecture.digest() for trial in result.trials}
     assert bench.estimates == len(different) < 30
 
@@ -162,7 +162,7 @@ def test_a_full_disk_ends_the_search_with_a_hint_and_keeps_the_trials(
 
     monkeypatch.setattr(Study, "tell", failing)
     with pytest.raises(InputError, match="database or disk is full") as caught:
-        run_search(toy_config(), tmp_path / "run", FakeBench())
+        run_search(toy_config(strategy="zero-shot"), tmp_path / "run", FakeBench())
     assert "every finished trial is kept" in caught.value.hint
     monkeypatch.undo()
     bench = FakeBench()

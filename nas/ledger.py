@@ -1,0 +1,58 @@
+"""`Ledger`: what a search has spent on training, against what it may spend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median
+
+
+@dataclass
+class Ledger:
+    """Trainings by architecture digest with their seconds. `most` and `most_seconds` None mean no limit.
+
+    A resumed search enters stored trainings with the seconds they took then, so that it decides as before.
+    """
+
+    most: int | None = None
+    most_seconds: float | None = None
+    _seconds: dict[str, float] = field(default_factory=dict)
+
+    def enter(self, digest: str, seconds: float) -> None:
+        """Counts a training; one that is known already counts once."""
+        self._seconds.setdefault(digest, seconds)
+
+    @property
+    def trainings(self) -> int:
+        return len(self._seconds)
+
+    @property
+    def seconds(self) -> float:
+        return sum(self._seconds.values())
+
+    @property
+    def open(self) -> bool:
+        """True while another training may begin."""
+        return self.left(self.trainings + 1) > 0
+
+    @property
+    def limited(self) -> bool:
+        return self.most is not None or self.most_seconds is not None
+
+    def left(self, default: int) -> int:
+        """How many trainings may still begin; `default` in all where nothing is limited.
+
+        Under a limit of seconds: as many as would fit if they took as long as the median so far, at least one
+        before the first.
+        """
+        allowed = [] if self.limited else [default - self.trainings]
+        if self.most is not None:
+            allowed.append(self.most - self.trainings)
+        if self.most_seconds is not None:
+            allowed.append(self._fitting(self.most_seconds - self.seconds))
+        return max(0, min(allowed))
+
+    def _fitting(self, seconds: float) -> int:
+        if not self._seconds:
+            return 1
+        typical = median(self._seconds.values())
+        return int(seconds / typical) if typical > 0 else int(seconds > 0)

@@ -1,0 +1,174 @@
+"""`hybrid`: a zero-shot screen inside the budget, then trainings that a predictor chooses as it learns from them.
+
+1. Screen. Half of its trials are wide draws, half changes of the best so far by combined log-rank of the scores.
+2. First trainings: the best of the screen that differ from one another; without a budget of trainings, that is all.
+3. Rounds. The predictor, fitted to all trainings so far, looks over every cheap draw and the neighbours of the best
+   networks, has the most promising scored, and trains the one with the highest upper confidence bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...models.architecture import Architecture
+from ..proxies import rank_scores, size_warnings
+from ..results import Finalist, TrialRecord, distinct
+from ..seeds import Stream, seed_for
+from ..session import Session, most_accurate
+from ..study import Propose
+from .accuracy_predictor import LEAST_LABELS, AccuracyPredictor
+from .base import Outcome
+from .candidates import Candidate, Candidates
+from .features import KnobFeatures, Matrix, cost_matrix, score_matrix
+from .ranking import ranked
+from .screened import assess_by_scores
+from .trained import unspent
+
+FIRST_SHARE, FIRST_MOST = 3, 20  # one training in three, but no more than this, goes by scores alone
+SHORTLIST = 5  # networks that each round has scored
+PARENTS = 10  # best networks whose neighbourhood is looked at
+OPTIMISM = 0.5  # standard deviations above the mean: the upper confidence bound
+MOST_ROUNDS = 40  # a round trains more than one network where there are more trainings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How trials and trainings are divided. Without trainings beyond the first there are no rounds."""
+
+    first: int
+    rounds: int
+    screen: int
+    shortlist: int
+
+    @classmethod
+    def of(cls, trials: int, trainings: int) -> Plan:
+        few = trainings <= 2 * LEAST_LABELS  # nothing is left to predict for
+        first = trainings if few else min(max(LEAST_LABELS, trainings // FIRST_SHARE), FIRST_MOST)
+        rounds = min(trainings - first, MOST_ROUNDS)
+        shortlist = min(SHORTLIST, max(1, trials // 2 // rounds)) if rounds else 0
+        return cls(first, rounds, trials - min(trials // 2, shortlist * rounds), shortlist)
+
+    def trials_after(self, number: int) -> int:
+        """Trials that are finished after round `number`; 0 is the screen."""
+        return self.screen + self.shortlist * min(number, self.rounds)
+
+
+class HybridStrategy:
+    name = "hybrid"
+    trains = True
+    sampler = "random"  # for when nothing that was drawn is inside the budget
+    summary = "rank untrained candidates, train the best, and let a predictor choose what to train next"
+
+    def run(self, session: Session) -> Outcome:
+        return _Run(session).outcome()
+
+
+class _Run:
+    """One search by this strategy. Its state follows from stored trials and trainings alone."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.assess = assess_by_scores(session)
+        self.candidates = Candidates(session)
+        self.knobs = KnobFeatures.of(session.bench.space)
+        self.tried: dict[str, Finalist] = {}  # by digest: trained, or outside of the budget once measured
+        self.predictor: AccuracyPredictor | None = None
+
+    def outcome(self) -> Outcome:
+        session = self.session
+        plan = Plan.of(session.config.trials, session.ledger.left(session.config.finalists))
+        cohort = self._screen(plan.screen)
+        self._train(ranked(cohort, rank_scores([record.scores for record in cohort])), plan.first)
+        number = 0
+        while session.ledger.limited and session.ledger.open and len(self._labelled()) >= LEAST_LABELS:
+            number += 1
+            cohort = self._shortlist(number, plan.trials_after(number - 1), plan.trials_after(number))
+            left, rounds_left = session.ledger.left(0), max(1, plan.rounds - number + 1)
+            if not self._train(self._by_confidence(cohort), -(-left // rounds_left)):
+                break
+        return self._conclude()
+
+    def _screen(self, total: int) -> list[TrialRecord]:
+        """The feasible cohort of the first trials."""
+
+        def propose(index: int) -> Architecture | None:
+            cohort = self._cohort(index)
+            known = {record.architecture.digest() for record in cohort}
+            best = ranked(cohort, rank_scores([record.scores for record in cohort]))[:PARENTS]
+            evolved = index >= total // 2
+            child = self.candidates.child([r.architecture for r, _ in best], known, index) if evolved else None
+            return child or self.candidates.wide(known)
+
+        return self._explore(total, propose)
+
+    def _shortlist(self, number: int, begun: int, total: int) -> list[TrialRecord]:
+        """The cohort after the round's trials: what the predictor finds most promising, without scores to go by."""
+        cohort = self._cohort(begun)
+        chosen: list[Architecture] = []
+
+        def propose(index: int) -> Architecture | None:
+            if not chosen:
+                chosen.extend(self._promising(cohort, number, total - begun))
+            return chosen[index - begun] if index - begun < len(chosen) else None
+
+        return self._explore(total, propose)
+
+    def _promising(self, cohort: Sequence[TrialRecord], number: int, count: int) -> list[Architecture]:
+        known = {record.architecture.digest() for record in cohort}
+        best = [f.architecture for f in most_accurate(self._labelled(), PARENTS)]
+        found = [*self.candidates.drawn, *self.candidates.around(best, number)]
+        new = {c.architecture.digest(): c for c in found if c.architecture.digest() not in known}
+        labelled = self._labelled()
+        pool = [Candidate(f.architecture, f.trial.cost) for f in labelled if f.trial.cost] + list(new.values())
+        columns = [self.knobs.matrix([c.architecture for c in pool]), cost_matrix([c.cost for c in pool])]
+        bound = self._bound(np.hstack(columns), range(len(labelled)))[len(labelled) :]
+        order = np.argsort(-bound, kind="stable")[:count]
+        return [pool[len(labelled) + int(i)].architecture for i in order]
+
+    def _by_confidence(self, cohort: Sequence[TrialRecord]) -> list[tuple[TrialRecord, float]]:
+        """What is scored and not tried, by the upper confidence bound from knobs, cost and scores."""
+        positions = {record.architecture.digest(): i for i, record in enumerate(cohort)}
+        labelled = [positions[finalist.architecture.digest()] for finalist in self._labelled()]
+        costs = cost_matrix([record.cost for record in cohort if record.cost])
+        features = np.hstack([self.knobs.matrix([r.architecture for r in cohort]), costs, score_matrix(cohort)])
+        bound = self._bound(features, labelled)
+        order = [i for i in np.argsort(-bound, kind="stable") if cohort[i].architecture.digest() not in self.tried]
+        return [(cohort[i], float(bound[i])) for i in order]
+
+    def _bound(self, features: Matrix, labelled: Sequence[int]) -> Matrix:
+        accuracies = [finalist.accuracy or 0.0 for finalist in self._labelled()]
+        seed = seed_for(self.session.seed, Stream.PREDICTOR, len(accuracies))
+        self.predictor = AccuracyPredictor(features[list(labelled)], accuracies, seed)
+        mean, deviation = self.predictor.predict(features)
+        return mean + OPTIMISM * deviation
+
+    def _train(self, ranking: Sequence[tuple[TrialRecord, float]], most: int) -> bool:
+        """Trains the first of a ranking; True when there was anything to train."""
+        found = self.session.train_ranked(ranking, most)
+        self.tried.update({finalist.architecture.digest(): finalist for finalist in found})
+        return bool(found)
+
+    def _labelled(self) -> list[Finalist]:
+        return [finalist for finalist in self.tried.values() if finalist.accuracy is not None]
+
+    def _explore(self, total: int, propose: Propose) -> list[TrialRecord]:
+        self.session.explore(self.assess, total=total, propose=propose)
+        return self._cohort(total)
+
+    def _cohort(self, total: int) -> list[TrialRecord]:
+        """The feasible ones among the first `total` trials."""
+        return [record for record in distinct(self.session.study.records[:total]) if record.feasible]
+
+    def _conclude(self) -> Outcome:
+        cohort = self._cohort(self.session.config.trials)
+        warnings = size_warnings([record.scores for record in cohort], [r.cost.macs for r in cohort if r.cost])
+        if self.predictor is not None:
+            warnings.append(str(self.predictor.report))
+        finalists = most_accurate(list(self.tried.values()), self.session.config.finalists)
+        return Outcome(tuple(finalists), (*warnings, *unspent(self.session)))
+
+
+HYBRID = HybridStrategy()
