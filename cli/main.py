@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from ..common.errors import Interrupted, LanefitError
-from . import advise, calibrate, curate, export, info, inspection, listing, profile, run, search, serve
+from . import advise, calibrate, curate, export, info, inspection, listing, profile, report, run, search, serve
 from .command import DebugOption, FormatOption, NoProgressOption, QuietOption, VerboseOption, merged
 from .output import Format, Output, Settings
 
@@ -57,6 +57,7 @@ def _shared(
 
 
 app.command("search")(search.search)
+app.command("report")(report.report)
 app.command("profile")(profile.profile)
 app.command("advise")(advise.advise)
 app.command("export")(export.export)

@@ -56,26 +56,30 @@ def pareto_front(points: Iterable[Point]) -> tuple[Point, ...]:
 
 
 def screen_plane(result: SearchResult) -> Plane | None:
-    """All trials at their estimated latency, with the trial's accuracy or else its screening score as quality.
+    """All trials: the plane of accuracies if any of them trained, else that of scores, None without either."""
+    return accuracy_plane(result) or score_plane(result)
 
-    None when the strategy gave its trials no quality at all.
-    """
-    trained = any(trial.accuracy is not None for trial in result.trials)
-    scored = any(trial.scores for trial in result.trials)
-    if not trained and not scored:
+
+def accuracy_plane(result: SearchResult) -> Plane | None:
+    """Trials that trained, at their estimated latency; None when none did."""
+    trained = [trial for trial in result.trials if trial.accuracy is not None]
+    if not trained:
         return None
-    points = tuple(_trial_point(trial, trained) for trial in result.trials if trial.cost and trial.feasible)
+    points = [_trial_point(trial, trial.accuracy) for trial in trained]
+    return _trial_plane("validation accuracy", points, result, result.budget.accuracy)
+
+
+def score_plane(result: SearchResult) -> Plane | None:
+    """Trials that were scored untrained, at their estimated latency; None when none was."""
+    scored = [trial for trial in result.trials if trial.scores and trial.accuracy is None]
+    points = [_trial_point(trial, trial.values[0]) for trial in scored if trial.feasible]
+    return _trial_plane("zero-shot score", points, result, None) if scored else None
+
+
+def _trial_plane(quality: str, points: Sequence[Point], result: SearchResult, floor: float | None) -> Plane:
     unscored = tuple(trial.cost.latency_upper_us for trial in result.trials if trial.cost and not trial.feasible)
     winner = next((p for p in points if result.winner and p.label == _label(result.winner.trial)), None)
-    return Plane(
-        "validation accuracy" if trained else "zero-shot score",
-        points,
-        pareto_front(points),
-        unscored,
-        result.budget.latency_us,
-        result.budget.accuracy if trained else None,
-        winner,
-    )
+    return Plane(quality, tuple(points), pareto_front(points), unscored, result.budget.latency_us, floor, winner)
 
 
 def finalist_plane(result: SearchResult, references: Sequence[Point] = ()) -> Plane | None:
@@ -109,9 +113,9 @@ def slowest(layers: Sequence[LayerTime], count: int) -> list[LayerTime]:
     return [*shown, LayerTime(f"{len(rest)} others", sum(rest), "")] if rest else shown
 
 
-def _trial_point(trial: TrialRecord, trained: bool) -> Point:
+def _trial_point(trial: TrialRecord, quality: float | None) -> Point:
     assert trial.cost is not None
-    quality = trial.accuracy if trained and trial.accuracy is not None else trial.values[0]
+    assert quality is not None
     return Point(_label(trial), trial.cost.latency_us, quality, feasible=trial.feasible and not trial.stopped)
 
 

@@ -1,0 +1,56 @@
+"""`lanefit report`: the page, its document, what it says where something is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_runner import Cli
+from report_runs import formula_run
+
+from lanefit.common.errors import BudgetError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "first"
+    formula_run(path, trials=20)
+    return path
+
+
+def test_a_report_lies_in_the_run_and_shows_the_winner_against_the_baseline(cli: Cli, run: Path) -> None:
+    ran = cli("report", run, "--format", "json")
+    assert (ran.code, ran.document["missing"]) == (0, {})
+    assert ran.document["file"] == str(run / "report.html")
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "mobilenet-v2: " in text
+    assert "winner (trial " in text
+
+
+def test_the_baseline_may_be_a_file(cli: Cli, run: Path, architecture_file: Path, tmp_path: Path) -> None:
+    ran = cli("report", run, "-o", tmp_path / "page.html", "--baseline", architecture_file)
+    assert ran.code == 0
+    assert f"{architecture_file}: " in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_baseline_without_an_architecture_is_refused(cli: Cli, run: Path) -> None:
+    ran = cli("report", run, "--baseline", "model.onnx")
+    assert ran.code == 2
+    assert "not an architecture" in ran.err
+
+
+def test_a_search_that_found_nothing_shows_its_nearest_miss(cli: Cli, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError):
+        formula_run(tmp_path / "run", trials=12, budgets={"latency": "1us"})
+    ran = cli("report", tmp_path / "run", "--format", "json")
+    assert ran.code == 0
+    assert "history" in ran.document["missing"]
+    assert "architecture" in ran.document["figures"]
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "nearest miss (trial " in text
+
+
+def test_a_folder_that_holds_no_search_is_refused(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("report", tmp_path)
+    assert ran.code == 2
+    assert "holds no search" in ran.err
