@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..common.errors import ConfigError
+from ..common.errors import ConfigError, UnknownNameError
 from .command import command
 from .output import Output
 
 if TYPE_CHECKING:
     from ..estimator.devices.machine import Machine
+    from ..estimator.tables.cells import Quantity
 
 
 @command
@@ -32,6 +33,9 @@ def calibrate(
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="NAME", help="Element type of operators without a dtype column.")
     ] = "float32",
+    quantity: Annotated[
+        str, typer.Option("--quantity", metavar="NAME", help="Which columns of tables to read: latency or energy.")
+    ] = "latency",
     units: Annotated[
         int | None,
         typer.Option("--units", min=1, help="Parallel units; found from the data if absent.", show_default=False),
@@ -59,6 +63,19 @@ def calibrate(
     runtime: Annotated[str, typer.Option("--runtime", metavar="NAME", help="onnxruntime or tvm.")] = "onnxruntime",
     threads: Annotated[int, typer.Option("--threads", min=1, help="Processors to measure on.")] = 1,
     count: Annotated[int, typer.Option("--measurements", min=1, help="Pieces of networks to measure.")] = 280,
+    rules: Annotated[
+        bool, typer.Option("--rules/--no-rules", help="With --live: ask the runtime what it runs in one pass.")
+    ] = True,
+    board: Annotated[
+        str,
+        typer.Option(
+            "--board", metavar="HOST:PORT", help="TVM's RPC server on a board, with --live.", show_default=False
+        ),
+    ] = "",
+    board_target: Annotated[
+        str,
+        typer.Option("--board-target", metavar="TRIPLE,CPU", help="The board's instruction set.", show_default=False),
+    ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of random choices.")] = 0,
 ) -> int:
     """Fit a latency estimator of a device from measured operators, measured networks, or both.
@@ -70,13 +87,18 @@ def calibrate(
     if not target.strip() or "/" in target:
         raise ConfigError(f"{target!r} is no name for a device", where="TARGET", hint="a word, such as board-3")
     if live:
+        from .board import parse_board
         from .live_calibration import LivePlan, calibrate_live
 
-        if kernels or networks or plots or units:
+        if kernels or networks or units or quantity != "latency":
             raise ConfigError("--live measures, and reads no tables", where="--live", hint="calibrate twice")
-        plan = LivePlan(tuple(samples or ()), runtime, threads, count, path.with_suffix(".sqlite"), seed)
+        store, place = path.with_suffix(".sqlite"), parse_board(target, board, board_target)
+        plan = LivePlan(tuple(samples or ()), runtime, threads, count, store, seed, rules, plots, place)
         return calibrate_live(output, target, plan, path)
-    return _from_tables(output, target, kernels, networks, dtype, _machine(units, pack), fusion, path, plots, seed)
+    measured = _quantity(quantity)
+    return _from_tables(
+        output, target, kernels, networks, dtype, measured, _machine(units, pack), fusion, path, plots, seed
+    )
 
 
 def _from_tables(
@@ -85,6 +107,7 @@ def _from_tables(
     kernels: Path | None,
     networks: Path | None,
     dtype: str,
+    quantity: Quantity,
     machine: Machine | None,
     fusion: bool,
     path: Path,
@@ -99,7 +122,7 @@ def _from_tables(
 
     begin = output.stages("calibrate")
     begin("reading")
-    measurements = read_measurements(kernels, networks, dtype=dtype)
+    measurements = read_measurements(kernels, networks, dtype=dtype, quantity=quantity)
     begin("fitting")
     rules = EPILOGUES if fusion else NO_FUSION
     fit = fit_device(target, measurements, machine=machine, fusion=rules, seed=seed)
@@ -112,6 +135,14 @@ def _from_tables(
         drawn = write_plots(fit, measurements, plots, seed=seed)
     output.result(card_document(fit.estimator, path, drawn), *card_tables(fit.estimator, path))
     return 0
+
+
+def _quantity(name: str) -> Quantity:
+    from ..estimator.tables.cells import Quantity
+
+    if name not in tuple(Quantity):
+        raise UnknownNameError("quantity", name, [str(known) for known in Quantity], where="--quantity")
+    return Quantity(name)
 
 
 def _machine(units: int | None, pack: int) -> Machine | None:

@@ -24,6 +24,7 @@ def card_tables(estimator: DeviceEstimator, path: Path) -> list[Any]:
     card = estimator.card
     facts: list[tuple[str, object]] = [
         ("device", card.target),
+        ("predicts", f"{card.quantity} in {'uJ' if card.quantity == 'energy' else 'us'}"),
         ("measurements", ", ".join(f"{count} in {name}" for name, count in card.sources.items())),
         ("data hash", card.data_hash),
         ("split", card.split),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.budget import Budget
 from ..common.errors import ConfigError
-from ..common.units import format_us
+from ..common.units import format_uj, format_us
 from .device_memory import memory_table
 from .model_argument import Model, ModelKind
 from .output import Output
@@ -36,12 +36,16 @@ def profile_on_device(
     found, memory = estimator.estimate(graph), device_memory(graph)
     if found.extrapolated:
         output.warn("parts of this network lie outside of what was measured; its interval is no promise")
-    verdict = budget.check(latency_us=found.upper_us)
+    is_energy = estimator.card.quantity == "energy"
+    verdict = budget.check() if is_energy else budget.check(latency_us=found.upper_us)
     document = {
         "model": model.name, "target": estimator.card.target, "verdict": verdict.as_dict(),
-        "estimate": _document(found), "memory": {**asdict(memory), "peak_bytes": memory.peak_bytes},
+        "estimate": _energy(_document(found)) if is_energy else _document(found),
+        "memory": {**asdict(memory), "peak_bytes": memory.peak_bytes},
     }  # fmt: skip
-    output.result(document, judgement_line(verdict), *_tables(estimator.card.target, found, top), memory_table(memory))
+    output.result(
+        document, judgement_line(verdict), *_tables(estimator.card.target, found, top, is_energy), memory_table(memory)
+    )
     return 0 if verdict.passed else 1
 
 
@@ -64,17 +68,30 @@ def _document(found: DeviceEstimate) -> dict[str, Any]:
     return {**asdict(found), "parts": parts}
 
 
-def _tables(target: str, found: DeviceEstimate, top: int) -> list[Any]:
+def _energy(document: dict[str, Any]) -> dict[str, Any]:
+    """The same document of an estimator of energy, whose µs are µJ: every key says so."""
+    named = {_energy_key(key): value for key, value in document.items()}
+    if "parts" in document:
+        named["parts"] = [_energy(part) for part in document["parts"]]
+    return named
+
+
+def _energy_key(key: str) -> str:
+    return f"{key.replace('latency', 'energy').removesuffix('_us')}_uj" if key.endswith("_us") else key
+
+
+def _tables(target: str, found: DeviceEstimate, top: int, is_energy: bool) -> list[Any]:
+    text, unit = (format_uj, "uJ") if is_energy else (format_us, "us")
     totals: list[tuple[str, object]] = [
-        ("predicted", f"{format_us(found.latency_us)} on {target}"),
-        ("nine of ten lie in", f"{format_us(found.lower_us)} to {format_us(found.upper_us)}"),
+        ("predicted", f"{text(found.latency_us)} on {target}"),
+        ("nine of ten lie in", f"{text(found.lower_us)} to {text(found.upper_us)}"),
     ]
     if found.measured_us is not None:
         error = found.latency_us / found.measured_us - 1
-        totals.append(("measured", f"{format_us(found.measured_us)} (predicted {error:+.1%})"))
+        totals.append(("measured", f"{text(found.measured_us)} (predicted {error:+.1%})"))
     if not found.parts:
         return [pairs(totals)]
-    headers = ("operator", "output", "times", "us each", "share", "measured alone")
+    headers = ("operator", "output", "times", f"{unit} each", "share", "measured alone")
     return [pairs(totals), table(headers, _rows(found, top), numbers=headers[2:5], title="longest operators")]
 
 

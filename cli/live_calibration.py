@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.errors import ConfigError, EstimatorError, UnknownNameError
 from ..common.files import read_json
+from .live_rules import device_rules, rules_table
 from .output import Output
 from .tables import pairs, table
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from ..estimator.live.executed import ExecutedGraph
     from ..estimator.live.files import CalibratedDevice
     from ..estimator.live.judgement import LiveCard
+    from ..estimator.live.rules import DeviceRules
     from ..estimator.live.sessions import LiveRunner
     from ..estimator.live.store import LiveMeasurement, LiveStore
+    from .board import Board
 
 RUNTIMES = ("onnxruntime", "tvm")
 _LEAST_PIECES = 10
@@ -28,7 +31,11 @@ _LEAST_PIECES = 10
 
 @dataclass(frozen=True, slots=True)
 class LivePlan:
-    """What to measure: pieces of `samples` with `runtime` on `threads` processors, kept in `store`."""
+    """What to measure: pieces of `samples` with `runtime` on `threads` processors, kept in `store`.
+
+    rules: ask the runtime what it joins and leaves out. plots: where to draw how good the result is. board: host:port
+    of an RPC server that measures in place of this host.
+    """
 
     samples: tuple[Path, ...]
     runtime: str
@@ -36,6 +43,9 @@ class LivePlan:
     measurements: int
     store: Path
     seed: int
+    rules: bool = True
+    plots: Path | None = None
+    board: Board | None = None
 
 
 def calibrate_live(output: Output, target: str, plan: LivePlan, path: Path) -> int:
@@ -50,19 +60,39 @@ def calibrate_live(output: Output, target: str, plan: LivePlan, path: Path) -> i
     from ..estimator.live.store import LiveStore
 
     models = _models(plan.samples)
-    runner = runner_of(plan.runtime, plan.threads)
+    if plan.measurements < _LEAST_PIECES:
+        raise EstimatorError(f"{plan.measurements} measurements are too few", hint=f"measure {_LEAST_PIECES} or more")
+    runner = runner_of(plan.runtime, plan.threads, plan.board)
     graphs = {name: runner.executed(model) for name, model in models.items()}
     output.note(f"measurements are kept in {plan.store}; the same command continues after an interruption")
     with closing(LiveStore(plan.store)) as store:
-        calibrated, networks = _measure(output, runner, graphs, store, plan)
+        rules = device_rules(output, runner, plan.store.with_suffix(".rules.json"), plan.seed) if plan.rules else None
+        calibrated, networks = _measure(output, runner, graphs, store, plan, rules)
     save_device(path, calibrated)
+    drawn = _draw(calibrated, networks, plan.plots, target)
     card = live_card(calibrated, networks)
-    output.result({"file": str(path), "target": target, "card": card.as_dict()}, *_tables(target, card, path))
+    document = {
+        "file": str(path), "plots": [str(found) for found in drawn], "target": target, "card": card.as_dict(),
+        "rules": None if rules is None else rules.as_dict(),
+    }  # fmt: skip
+    output.result(document, *_tables(target, card, path), *([] if rules is None else [rules_table(rules)]))
     return 0
 
 
-def runner_of(runtime: str, threads: int) -> LiveRunner:
-    """The runner of a runtime on this host."""
+def _draw(
+    calibrated: CalibratedDevice, networks: Sequence[LiveMeasurement], folder: Path | None, target: str
+) -> list[Path]:
+    if folder is None:
+        return []
+    from ..estimator.live.plots import write_plots
+
+    return write_plots(calibrated, networks, folder, title=target)
+
+
+def runner_of(runtime: str, threads: int, board: Board | None = None) -> LiveRunner:
+    """The runner of a runtime on this host, or of TVM on a board."""
+    if board is not None:
+        return board.runner(runtime, threads)
     if runtime == "onnxruntime":
         from ..estimator.live.ort_runner import OrtRunner
 
@@ -99,25 +129,31 @@ def _models(samples: Sequence[Path]) -> dict[str, ModelProto]:
 
 
 def _measure(
-    output: Output, runner: LiveRunner, graphs: dict[str, ExecutedGraph], store: LiveStore, plan: LivePlan
+    output: Output,
+    runner: LiveRunner,
+    graphs: dict[str, ExecutedGraph],
+    store: LiveStore,
+    plan: LivePlan,
+    rules: DeviceRules | None,
 ) -> tuple[CalibratedDevice, list[LiveMeasurement]]:
     """The calibration, and the sample networks as wholes, which judge it."""
     from ..estimator.live.calibrate import Budget, calibrate, measure_networks
     from ..estimator.live.files import CalibratedDevice
+    from ..estimator.live.passes import with_passes, without_dead
     from ..estimator.live.reference import gauge
     from ..estimator.live.state import cache_steps
 
-    if plan.measurements < _LEAST_PIECES:
-        raise EstimatorError(f"{plan.measurements} measurements are too few", hint=f"measure {_LEAST_PIECES} or more")
+    marked = {name: with_passes(graph, rules) for name, graph in graphs.items()}
+    whole = {name: without_dead(graph, rules) for name, graph in marked.items()}
     caches = cache_steps()
     with closing(gauge(runner)) as reference:
         with output.bar("measure") as update:
             model = calibrate(
-                runner, list(graphs.values()), store, caches=caches, budget=Budget(measurements=plan.measurements),
+                runner, list(marked.values()), store, caches=caches, budget=Budget(measurements=plan.measurements),
                 reference=reference, seed=plan.seed, progress=lambda done, total: update(done, total, "pieces"),
             )  # fmt: skip
-        networks = measure_networks(runner, graphs, store, caches=caches, reference=reference, seed=plan.seed)
-    return CalibratedDevice(model, runner.device, runner.toolchain, caches), list(networks.values())
+        networks = measure_networks(runner, whole, store, caches=caches, reference=reference, seed=plan.seed)
+    return CalibratedDevice(model, runner.device, runner.toolchain, caches, rules), list(networks.values())
 
 
 def _tables(target: str, card: LiveCard, path: Path) -> list[Any]:

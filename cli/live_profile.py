@@ -18,10 +18,13 @@ from .output import Output
 from .tables import judgement_line
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from ..estimator.live.executed import ExecutedGraph
     from ..estimator.live.files import CalibratedDevice
     from ..estimator.live.sessions import LiveRunner
 
+_REMOTE = ", RPC"
 _TOOLCHAIN = re.compile(r"(onnxruntime|apache-tvm)\b.*?(\d+) threads?\b")
 
 
@@ -36,7 +39,7 @@ def profile_live(output: Output, model: Model, path: Path, budget: Budget, top: 
     calibrated = load_device(path)
     if model.kind is not ModelKind.ONNX or model.path is None:
         raise ConfigError("what a runtime executes is read from an ONNX file", where="MODEL", hint="export it first")
-    graph = runner_for(calibrated.toolchain, path).executed(load_model(model.path))
+    graph = _executed(calibrated, path, load_model(model.path))
     found, memory = estimate_live(calibrated, [graph])[0], live_memory(graph)
     verdict = budget.check(latency_us=found.upper_us)
     measured = measured_us(graph, calibrated, path.with_suffix(".sqlite"))
@@ -53,15 +56,29 @@ def profile_live(output: Output, model: Model, path: Path, budget: Budget, top: 
 
 def measured_us(graph: ExecutedGraph, calibrated: CalibratedDevice, store: Path) -> float | None:
     """The latency of this very network where it was measured as a whole; None where there is no such measurement."""
-    from ..estimator.live.calibrate import network_sum
+    from ..estimator.live.judgement import executed_sum
     from ..estimator.live.store import LiveStore
 
     if not store.exists():
         return None
-    digest = network_sum(graph, calibrated.caches).digest
+    digest = executed_sum(calibrated, graph).digest
     with closing(LiveStore(store)) as opened:
         networks = opened.all(device=calibrated.device, toolchain=calibrated.toolchain, subject="network")
     return next((n.measured.latency_us for n in networks if n.definition.digest == digest), None)
+
+
+def _executed(calibrated: CalibratedDevice, path: Path, model: ModelProto) -> ExecutedGraph:
+    """What the calibrated runtime is given; a board need not be there for that."""
+    if calibrated.toolchain.endswith(_REMOTE):
+        from importlib.metadata import version
+
+        from ..estimator.live.tvm_runner import tvm_graph
+
+        here = f"apache-tvm {version('apache-tvm')}"
+        if calibrated.toolchain.partition(",")[0] != here:
+            raise _another(path, calibrated.toolchain, here)
+        return tvm_graph(model)
+    return runner_for(calibrated.toolchain, path).executed(model)
 
 
 def runner_for(toolchain: str, path: Path) -> LiveRunner:
@@ -71,9 +88,13 @@ def runner_for(toolchain: str, path: Path) -> LiveRunner:
         raise EstimatorError(f"toolchain {toolchain!r} is no runtime of this host", where=str(path))
     runner = runner_of(match[1].removeprefix("apache-"), int(match[2]))
     if runner.toolchain != toolchain:
-        raise EstimatorError(
-            f"{path.name} was calibrated with {toolchain}, here is {runner.toolchain}",
-            where=str(path),
-            hint="calibrate again, or install that version",
-        )
+        raise _another(path, toolchain, runner.toolchain)
     return runner
+
+
+def _another(path: Path, calibrated: str, here: str) -> EstimatorError:
+    return EstimatorError(
+        f"{path.name} was calibrated with {calibrated}, here is {here}",
+        where=str(path),
+        hint="calibrate again, or install that version",
+    )

@@ -47,6 +47,11 @@ def format_us(time_us: float) -> str:
     return f"{time_us:.1f} us" if time_us < 1000 else f"{time_us / 1000:.2f} ms"
 
 
+def format_uj(energy_uj: float) -> str:
+    """Human form of an energy: `742.1 uJ` or `3.20 mJ`."""
+    return f"{energy_uj:.1f} uJ" if energy_uj < 1000 else f"{energy_uj / 1000:.2f} mJ"
+
+
 def format_bytes(size_bytes: float) -> str:
     """Human form of a size: `312 B`, `43.5 KiB` or `3.37 MiB`."""
     if size_bytes < 1024:

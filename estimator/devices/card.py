@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...common.environment import versions
 from ...common.errors import EstimatorError
 from ..metrics import Accuracy, accuracy
+from ..tables.cells import Quantity
 
 _DISTRIBUTIONS = ("lanefit", "numpy", "scipy", "scikit-learn")
 SPLIT = "each row predicted by models fitted without it (cross-validation)"
@@ -22,7 +23,7 @@ class DeviceCard:
     """sources: what was read, such as a file's name, with its number of measurements. data_hash: of all of them.
     kernels: accuracy on operators by class, and on "all"; networks: accuracy on whole networks, both by `split`.
     box: by class and size, the [lowest, highest] that was measured; beyond it a prediction is an extrapolation.
-    device: what is known of the device and its state.
+    device: what is known of the device and its state. quantity: "latency" (µs), or "energy" (µJ in place of every µs).
     """
 
     target: str
@@ -35,6 +36,7 @@ class DeviceCard:
     box: Mapping[str, Any]
     device: Mapping[str, str | float]
     versions: Mapping[str, str]
+    quantity: str = "latency"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,6 +68,8 @@ def card_from_dict(value: Mapping[str, Any]) -> DeviceCard:
         kernels = {str(name): Accuracy(**figures) for name, figures in value["kernels"].items()}
         networks = None if value["networks"] is None else Accuracy(**value["networks"])
         found = DeviceCard(**{**value, "kernels": kernels, "networks": networks})
+        if found.quantity not in tuple(Quantity):
+            raise EstimatorError(f"malformed card: {found.quantity!r} is no quantity", hint="calibrate again")
         texts = (found.target, found.data_hash, found.split)
         if not all(isinstance(text, str) for text in texts) or not isinstance(found.sources, Mapping):
             raise EstimatorError("malformed card: names and sources", hint="calibrate again")

@@ -16,6 +16,7 @@ from ..metrics import Accuracy, accuracy
 from ..opgraph.fusion import EPILOGUES, FusionRules, fuse
 from ..opgraph.graph import OperatorGraph
 from ..opgraph.operator import Operator
+from ..tables.cells import Quantity
 from ..tables.kernels import KernelTime
 from .card import SPLIT, DeviceCard, accuracy_by_class, package_versions
 from .conformal import Intervals, fit_intervals
@@ -46,11 +47,15 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that is known of a device. sources: number of measurements by where they come from."""
+    """All that is known of a device. sources: number of measurements by where they come from.
+
+    quantity: of energies, every `latency_us` is µJ.
+    """
 
     kernels: tuple[KernelTime, ...] = ()
     networks: tuple[MeasuredNetwork, ...] = ()
     sources: Mapping[str, int] = field(default_factory=dict)
+    quantity: Quantity = Quantity.LATENCY
 
     def digest(self) -> str:
         kernels = sorted([kernel.operator.digest(), kernel.latency_us] for kernel in self.kernels)
@@ -198,4 +203,5 @@ def _card(
         box={} if operators is None else box_as_dict(operators.box_),
         device=dict(device),
         versions=package_versions(),
+        quantity=str(measurements.quantity),
     )

@@ -96,12 +96,14 @@ def draw_errors(points: Mapping[str, tuple[Array, Array]], path: Path, *, title:
     return save_png(figure, path)
 
 
-def draw_learning(curve: Sequence[tuple[int, float]], path: Path, *, title: str) -> Path:
-    """Share within 10 % over the number of operators."""
+def draw_learning(
+    curve: Sequence[tuple[int, float]], path: Path, *, title: str, measured: str = "measured operators"
+) -> Path:
+    """Share within 10 % over the number of operators, or of whatever was measured."""
     figure = new_figure(6, 4)
     axes: Axes = figure.subplots()
     axes.plot([count for count, _ in curve], [share for _, share in curve], marker="o", color=BLUE)
-    axes.set(xscale="log", ylim=(0, 1), xlabel="measured operators", ylabel="within 10 %", title=f"{title}: learning")
+    axes.set(xscale="log", ylim=(0, 1), xlabel=measured, ylabel="within 10 %", title=f"{title}: learning")
     axes.set_xticks([count for count, _ in curve], labels=[str(count) for count, _ in curve])
     axes.minorticks_off()
     return save_png(figure, path)

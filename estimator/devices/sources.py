@@ -6,16 +6,23 @@ from pathlib import Path
 
 from ...common.errors import LanefitError, TableError
 from ..opgraph.onnx_reader import read_onnx
+from ..tables.cells import Quantity
 from ..tables.kernels import checked, read_kernels
 from ..tables.networks import NetworkTime, read_networks
 from ..tables.problems import Problem, refuse
 from .fitting import MeasuredNetwork, Measurements
 
 
-def read_measurements(kernels: Path | None, networks: Path | None, *, dtype: str = "float32") -> Measurements:
+def read_measurements(
+    kernels: Path | None,
+    networks: Path | None,
+    *,
+    dtype: str = "float32",
+    quantity: Quantity = Quantity.LATENCY,
+) -> Measurements:
     """The measurements in a table of operators, a list of networks, or both.
 
-    dtype: of operators whose table does not say.
+    dtype: of operators whose table does not say. quantity: which columns are read.
 
     Raises:
         TableError: neither file is given, rows cannot be used, or a network cannot be read; with row numbers.
@@ -23,18 +30,18 @@ def read_measurements(kernels: Path | None, networks: Path | None, *, dtype: str
     if kernels is None and networks is None:
         raise TableError("nothing to calibrate from", hint="give a table of operators, a list of networks, or both")
     sources: dict[str, int] = {}
-    found_kernels = checked(read_kernels(kernels, dtype=dtype)) if kernels is not None else ()
-    found_networks = _networks(networks) if networks is not None else ()
+    found_kernels = checked(read_kernels(kernels, dtype=dtype, quantity=quantity)) if kernels is not None else ()
+    found_networks = _networks(networks, quantity) if networks is not None else ()
     if kernels is not None:
         sources[kernels.name] = len(found_kernels)
     if networks is not None:
         sources[networks.name] = len(found_networks)
-    return Measurements(found_kernels, found_networks, sources)
+    return Measurements(found_kernels, found_networks, sources, quantity)
 
 
-def _networks(path: Path) -> tuple[MeasuredNetwork, ...]:
+def _networks(path: Path, quantity: Quantity) -> tuple[MeasuredNetwork, ...]:
     problems, found, seen = list[Problem](), list[MeasuredNetwork](), dict[str, NetworkTime]()
-    for row in read_networks(path):
+    for row in read_networks(path, quantity=quantity):
         try:
             graph = read_onnx(row.onnx)
         except LanefitError as error:

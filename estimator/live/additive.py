@@ -134,6 +134,12 @@ class AdditiveModel:
         unknown = ~np.isin(kinds, list(self.costs.kinds))
         return table + UNKNOWN_KIND**2 * (unknown[:, None] & (kinds[:, None] == kinds[None, :]))
 
+    def left_out_us(self) -> Floats:
+        """(measurements,) what the others say of each, given the costs, µs (Rasmussen and Williams 2006, eq. 5.12)."""
+        precision = np.diag(cho_solve(self._factor, np.eye(len(self.latency_us))))
+        y = np.asarray(self.latency_us, np.float64)
+        return np.maximum(y * (1 - self._weights / precision), 0.01 * y)
+
     def surprises(self) -> Floats:
         """(measurements,) distance of each from what the others predict, in standard deviations without its doubt.
 

@@ -14,6 +14,7 @@ from .operator_costs import OperatorCosts, Sum
 from .work import work_of
 
 _Z90 = 1.645  # a normal variable lies within so many deviations in nine of ten cases
+_BEYOND = 0.25  # relative standard deviation of an operator outside of the box: the law was never seen there
 _LEAST = 0.05  # of the prediction: the lower end of an interval stays above it
 
 
@@ -55,6 +56,11 @@ class Breakdown:
         return beyond / self.total_us if beyond else 0.0
 
     @property
+    def beyond_us(self) -> float:
+        """Standard deviation that operators outside of the box add, in one direction all of them."""
+        return _BEYOND * sum(part.total_us for part in self.parts if part.known is Known.BEYOND)
+
+    @property
     def has_unknown(self) -> bool:
         return any(part.known is Known.UNKNOWN for part in self.parts)
 
@@ -86,7 +92,9 @@ def _breakdown(
     for digest, shares in afar.items():
         alone, deviation = times[digest]
         latency = alone + float(np.mean(shares))
-        parts.append(LivePart(operators[digest], len(shares), latency, *interval(latency, deviation), places[digest]))
+        known = places[digest]
+        doubt = deviation if known is not Known.BEYOND else float(np.hypot(deviation, _BEYOND * latency))
+        parts.append(LivePart(operators[digest], len(shares), latency, *interval(latency, doubt), known))
     run = float(costs.surroundings_us([Sum((), total.ports, total.cold)])[0])
     return Breakdown(tuple(sorted(parts, key=lambda part: -part.total_us)), run)
 

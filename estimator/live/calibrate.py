@@ -21,6 +21,7 @@ from .cut import Slice
 from .executed import ExecutedGraph
 from .memory import footprint_bytes, gone, terms
 from .operator_costs import FAMILIES, OperatorCosts, Sum, fit_costs
+from .passes import is_joined
 from .protocol import Protocol, measure, settled
 from .sessions import LiveRunner, Session
 from .steadiness import Gauge
@@ -34,6 +35,7 @@ _WARM_EVERY = 5  # one piece in so many is measured without a sweep
 _GUESS = (
     0.5,
     20.0,
+    0.0,
     0.0,
     0.0,
     0.0,
@@ -109,8 +111,12 @@ def pieces(graphs: Sequence[ExecutedGraph], count: int, *, seed: int) -> list[Pi
 
 
 def _has_firm_border(cut: Slice) -> bool:
-    """False where a view would cross the border: inside of a network it moves nothing, there it would copy."""
+    """False where a view would cross the border: inside of a network it moves nothing, there it would copy. Nor is an
+    operator cut off from the pass that it is a part of."""
     inputs, outputs = set(cut.inputs()), set(cut.outputs())
+    made = {name for node in cut.nodes for name in node.outputs}
+    if any(is_joined(node.operator) and not made.intersection(node.inputs) for node in cut.nodes):
+        return False
     views = [node for node in cut.nodes if is_view(node.operator)]
     return not any(inputs & set(node.inputs) or outputs & set(node.outputs) for node in views)
 
@@ -138,21 +144,30 @@ def calibrate(
     definitions = [piece.definition(caches) for piece in candidates]
     targets = [network_sum(graph, caches) for graph in graphs]
     known = _known(store, runner)
-    while len(known) < plan.measurements:
-        quota = min(-(-plan.measurements // plan.rounds), plan.measurements - len(known))
-        fresh = [i for i, definition in enumerate(definitions) if definition.digest not in known]
+    done: list[LiveMeasurement] = []  # in the order of choice: a resumed calibration chooses what the first one chose
+    while len(done) < plan.measurements:
+        quota = min(-(-plan.measurements // plan.rounds), plan.measurements - len(done))
+        taken = {m.definition.digest for m in done}
+        fresh = [i for i, definition in enumerate(definitions) if definition.digest not in taken]
         if not fresh:
             break
-        picks = next_pieces(targets, [definitions[i] for i in fresh], list(known.values()), quota)
+        picks = next_pieces(targets, [definitions[i] for i in fresh], done, quota)
         chosen = [fresh[pick] for pick in picks]
-        for part in _parts(chosen, plan.batch):
-            before = len(known)
+        missing = [i for i in chosen if definitions[i].digest not in known]
+        for part in _parts(missing, plan.batch):
             _measure_batch(runner, store, [(candidates[i], definitions[i]) for i in part], rules, reference, seed)
             known = _known(store, runner)
-            if len(known) == before:
+            if any(definitions[i].digest not in known for i in part):
                 raise EstimatorError("the store does not keep what is measured", where=str(store.path))
-            progress(len(known), plan.measurements)
-    return fit(list(known.values()), runner.threads)
+            progress(min(len(known), plan.measurements), plan.measurements)
+        done += [known[definitions[i].digest] for i in chosen]
+    return fit([*done, *_others(known, done)], runner.threads)
+
+
+def _others(known: Mapping[str, LiveMeasurement], done: Sequence[LiveMeasurement]) -> list[LiveMeasurement]:
+    """Measurements of earlier calibrations with this store, of other samples for example: they teach too."""
+    taken = {m.definition.digest for m in done}
+    return [measurement for digest, measurement in known.items() if digest not in taken]
 
 
 def fit(measurements: Sequence[LiveMeasurement], threads: int = 1) -> AdditiveModel:

@@ -13,18 +13,23 @@ from ...common.files import read_json, write_json
 from .additive import AdditiveModel, Deviations
 from .box import Box, box_of
 from .operator_costs import COLUMNS, FAMILIES, OperatorCosts, sum_from_dict
+from .rules import DeviceRules, rules_from_dict
 
-SCHEMA, SCHEMA_VERSION = "lanefit.live-model", 1
+SCHEMA, SCHEMA_VERSION = "lanefit.live-model", 2
 
 
 @dataclass(frozen=True)
 class CalibratedDevice:
-    """A model with the device and toolchain that it was measured on; `caches` are those of its terms, bytes."""
+    """A model with the device and toolchain that it was measured on; `caches` are those of its terms, bytes.
+
+    rules: what probes told of how the runtime treats a graph; absent where it was not asked.
+    """
 
     model: AdditiveModel
     device: str
     toolchain: str
     caches: tuple[int, ...]
+    rules: DeviceRules | None = None
 
     @cached_property
     def box(self) -> Box:
@@ -43,6 +48,7 @@ def save_device(path: Path, calibrated: CalibratedDevice) -> None:
             "device": calibrated.device,
             "toolchain": calibrated.toolchain,
             "caches": list(calibrated.caches),
+            "rules": None if calibrated.rules is None else calibrated.rules.as_dict(),
             "measurements": [
                 {"latency_us": latency, "doubt": doubt, "definition": total.as_dict()}
                 for total, latency, doubt in zip(model.sums, model.latency_us, model.doubts, strict=True)
@@ -81,7 +87,8 @@ def _device(content: Mapping[str, Any]) -> CalibratedDevice:
     caches = tuple(int(size) for size in content["caches"])
     deviations = Deviations(**_numbers(content["deviations"]))
     model = AdditiveModel(sums, latencies, _costs(content["costs"]), deviations, doubts)
-    return CalibratedDevice(model, str(content["device"]), str(content["toolchain"]), caches)
+    rules = None if content["rules"] is None else rules_from_dict(content["rules"])
+    return CalibratedDevice(model, str(content["device"]), str(content["toolchain"]), caches, rules)
 
 
 def _costs(content: Mapping[str, Any]) -> OperatorCosts:

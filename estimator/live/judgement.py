@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import hypot
 from typing import Any
 
 from ...common.files import stable_hash
@@ -14,6 +15,8 @@ from .breakdown import Breakdown, breakdowns, interval
 from .calibrate import network_sum
 from .executed import ExecutedGraph
 from .files import CalibratedDevice
+from .operator_costs import Sum
+from .passes import with_passes, without_dead
 from .store import LiveMeasurement
 from .work import work_of
 
@@ -55,14 +58,24 @@ class LiveCard:
 
 def estimate_live(calibrated: CalibratedDevice, graphs: Sequence[ExecutedGraph]) -> list[LiveEstimate]:
     """Estimates of networks as the calibrated runtime executes them."""
-    sums = [network_sum(graph, calibrated.caches) for graph in graphs]
+    sums = [executed_sum(calibrated, graph) for graph in graphs]
     latency, deviation = calibrated.model.predict(sums)
     found = breakdowns(calibrated.model, sums, calibrated.box)
     rows = zip(latency.tolist(), deviation.tolist(), found, strict=True)
     return [
-        LiveEstimate(us, *interval(us, spread), parts.has_unknown or parts.extrapolated_share > SHARE, parts)
+        LiveEstimate(
+            us,
+            *interval(us, hypot(spread, parts.beyond_us)),
+            parts.has_unknown or parts.extrapolated_share > SHARE,
+            parts,
+        )
         for us, spread, parts in rows
     ]
+
+
+def executed_sum(calibrated: CalibratedDevice, graph: ExecutedGraph) -> Sum:
+    """A network as the model sees it, by the rules of its device."""
+    return network_sum(without_dead(with_passes(graph, calibrated.rules), calibrated.rules), calibrated.caches)
 
 
 def live_card(calibrated: CalibratedDevice, networks: Sequence[LiveMeasurement]) -> LiveCard:

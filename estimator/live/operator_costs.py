@@ -23,12 +23,12 @@ from .work import Work, work_of
 
 Floats = NDArray[np.float64]
 FAMILIES: tuple[str, ...] = ("conv", "product", "other")
-COLUMNS = 7  # launch, 10⁶ MACs, at edges, idle by channels, idle by positions, 10³ elements, 10³ runs
+COLUMNS = 8  # launch, 10⁶ MACs, at edges, idle by channels, by positions, serial, 10³ elements, 10³ runs
 _ONCE = 4  # surroundings that do not depend on the caches
 _REWEIGHTS = 4
 _FINEST = 0.01  # relative errors below this are never outliers
 _LEAN = 0.3  # weight of the family's costs beside one measurement of the kind
-_AFAR_US, _AFAR_DOUBT_US = 0.02, 0.2  # per 10³ bytes from beyond a cache, before measurements: 50 GB/s, and its doubt
+_AFAR_US, _AFAR_DOUBT_US = 0.01, 0.05  # per 10³ bytes from beyond a cache, before measurements, and its doubt
 _NOISE = 0.03  # relative error of a measurement, against which that doubt is weighed
 
 
@@ -116,7 +116,7 @@ def fit_costs(sums: Sequence[Sum], latency_us: Floats, run_doubt_us: float = 0.0
 
 
 def _columns(work: Work) -> Floats:
-    millions = np.array((work.macs, work.edge_macs, work.narrow, work.ragged)) / 1e6
+    millions = np.array((work.macs, work.edge_macs, work.narrow, work.ragged, work.serial)) / 1e6
     return np.array([1.0, *millions, work.elements / 1e3, work.runs / 1e3])
 
 

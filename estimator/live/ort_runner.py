@@ -49,6 +49,10 @@ class OrtRunner:
     def threads(self) -> int:
         return self._threads
 
+    @property
+    def graph_is_known(self) -> bool:
+        return True
+
     def executed(self, model: ModelProto) -> ExecutedGraph:
         return ort_graph(model, level=self._level)
 

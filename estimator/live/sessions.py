@@ -42,6 +42,11 @@ class LiveRunner(Protocol):
     @property
     def threads(self) -> int: ...
 
+    @property
+    def graph_is_known(self) -> bool:
+        """Whether `executed` gives the graph that runs; False where the runtime goes on to optimise it."""
+        ...
+
     def executed(self, model: ModelProto) -> ExecutedGraph:
         """What the runtime executes for `model`, found without running it."""
         ...

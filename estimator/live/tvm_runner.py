@@ -52,6 +52,10 @@ class TvmRunner:
     def threads(self) -> int:
         return 1
 
+    @property
+    def graph_is_known(self) -> bool:
+        return False  # TVM joins and leaves out operators after this
+
     def executed(self, model: ModelProto) -> ExecutedGraph:
         return tvm_graph(model)
 
@@ -129,6 +133,10 @@ class TvmRpcRunner:
     @property
     def threads(self) -> int:
         return 1
+
+    @property
+    def graph_is_known(self) -> bool:
+        return False  # TVM joins and leaves out operators after this
 
     def executed(self, model: ModelProto) -> ExecutedGraph:
         return tvm_graph(model)

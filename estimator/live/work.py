@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from .executed import ExecutedOperator, Value
 
 LANES = 16  # of 32 bits in the widest vectors of today's processors
+JOINED = "lanefit_joined"
+"""Attribute of operators that run in the pass of one before them (`passes`)."""
+AHEAD = 24  # products that a processor works on beyond the sum that waits: some 250 instructions in flight
 VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 _BROADCAST = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Where")
 TILE = (4, 6)  # vectors of outputs × positions that a register tile of matrix kernels holds at most
@@ -25,7 +28,9 @@ class Work:
     `macs` are those that read data, not padding. Of them, `edge_macs` belong to positions whose window reaches into
     padding. `narrow` and `ragged` count multiply-accumulates that a register tile does for nothing because the
     channels or the positions do not fill it. `runs` are the pieces in which `elements` lie together: rows of a softmax,
-    blocks that a transposition moves, matrices of a batch. `extents` (see `EXTENTS`) are logarithms to base 2.
+    blocks that a transposition moves, matrices of a batch. `serial` are multiply-accumulates that wait for the one
+    before them: plain loops sum one result after the other, and a processor looks only so far ahead. `extents` (see
+    `EXTENTS`) are logarithms to base 2.
     """
 
     family: str
@@ -37,6 +42,7 @@ class Work:
     narrow: float = 0.0
     ragged: float = 0.0
     runs: float = 1.0
+    serial: float = 0.0
 
 
 def work_of(operator: ExecutedOperator) -> Work:
@@ -75,9 +81,14 @@ def _convolution(operator: ExecutedOperator) -> Work:
     narrow = 0.0 if shape == "depthwise" else macs * _idle(out.shape[1], LANES * TILE[0])
     edge = macs * _edge(operator, data.shape[-1], out.shape[-1], weights[-1])
     kind = _kind(operator, shape, "sum" if residual else "")
-    return Work(
-        "conv", kind, macs, data.elements + out.elements, extents, edge, narrow, macs * _idle(out.shape[-1], TILE[1])
-    )
+    ragged, serial = macs * _idle(out.shape[-1], TILE[1]), _serial(operator, out.elements, weights[1] * taps)
+    return Work("conv", kind, macs, data.elements + out.elements, extents, edge, narrow, ragged, serial=serial)
+
+
+def _serial(operator: ExecutedOperator, outputs: int, chain: int) -> float:
+    """Of plain convolutions, whose loops multiply padding too; kernels for blocked layouts keep many sums in registers.
+    A sum of `chain` products waits for itself, but for about `AHEAD` of them: the next sums have begun meanwhile."""
+    return float(outputs * max(0, chain - AHEAD)) if operator.kind == "Conv" else 0.0
 
 
 def _shape(group: int, fan_in: int, taps: int, channels: int) -> str:
@@ -177,7 +188,8 @@ def _layout(operator: ExecutedOperator, data: Sequence[Value]) -> str:
 
 def _kind(operator: ExecutedOperator, *parts: str) -> str:
     dtype = next((v.dtype for v in operator.inputs if v is not None), "float32")
-    marks = [part for part in (*parts, operator.attribute("activation")) if part]
+    joined = "joined" if operator.attribute(JOINED) else ""
+    marks = [part for part in (*parts, operator.attribute("activation"), joined) if part]
     return " ".join([operator.kind, *marks, *([dtype] if dtype != "float32" else [])])
 
 

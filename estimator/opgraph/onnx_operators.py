@@ -31,6 +31,13 @@ _KINDS = {
     "ReduceProd": Kind.REDUCE, "ReduceL2": Kind.REDUCE,
     "QuantizeLinear": Kind.QUANTISE, "DequantizeLinear": Kind.DEQUANTISE,
 }  # fmt: skip
+
+
+def kind_of_name(op_type: str) -> str:
+    """The kind of an ONNX operator that its name decides; any other keeps its name."""
+    return str(_KINDS.get(op_type, op_type))
+
+
 _PARAMETERS_ONLY = frozenset({"Clip", "Pad", "Resize", "Upsample", "QuantizeLinear", "DequantizeLinear"})
 _MAP_RANK = 4
 

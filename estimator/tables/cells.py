@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from math import isfinite
 
 from ...common.errors import TableError
-from ...common.units import parse_time_us
 from .rows import Row, Table
 
-_UNITS = ("s", "ms", "us", "ns")
-_TIME_NAME = re.compile(r"(?:(?:.*_)?(?:latency|time|duration|median|mean)_)?(s|ms|us|ns)")
-_LONGEST_US = 3.6e9  # an hour: no operator and no network that runs on a device takes longer
+
+class Quantity(StrEnum):
+    """What was measured. Estimators count times in µs and energies in µJ; nothing else differs."""
+
+    LATENCY = "latency"
+    ENERGY = "energy"
+
+
+_UNITS = ("s", "ms", "us", "ns", "j", "mj", "uj", "nj")
+_NAMES = {
+    Quantity.LATENCY: re.compile(r"(?:(?:.*_)?(?:latency|time|duration|median|mean)_)?(s|ms|us|ns)"),
+    Quantity.ENERGY: re.compile(r"(?:(?:.*_)?energy_)?(j|mj|uj|nj)"),
+}
+_MICRO = {"": 1e6, "m": 1e3, "u": 1.0, "n": 1e-3}
+_PLURALS = {Quantity.LATENCY: "latencies", Quantity.ENERGY: "energies"}
+_MOST = {
+    Quantity.LATENCY: (3.6e9, "an hour"),  # no operator and no network that runs on a device takes longer
+    Quantity.ENERGY: (1e12, "a megajoule"),
+}
 
 
 class BadCell(ValueError):
@@ -20,47 +36,57 @@ class BadCell(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class TimeColumn:
-    """The column that holds the latencies, and what one of its units is in microseconds."""
+class MeasuredColumn:
+    """The column that holds what was measured, and its unit."""
 
     name: str
     unit: str
+    quantity: Quantity = Quantity.LATENCY
 
-    def microseconds(self, row: Row) -> float:
-        """The positive latency of a row; `BadCell` says what else is there."""
+    def micro(self, row: Row) -> float:
+        """The positive latency of a row in µs, or its energy in µJ; `BadCell` says what else is there."""
         value = number(row, self.name)
         if "unit" in row.cells and row.cells["unit"] != self.unit:
             raise BadCell(f"unit {row.cells['unit']!r} under a column in {self.unit}: units are mixed")
         if value <= 0:
-            raise BadCell(f"{self.name} is {value:g}; a latency is positive")
-        found = value * parse_time_us(f"1{self.unit}")
-        if found > _LONGEST_US:
-            raise BadCell(f"{self.name} is {value:g} {self.unit}, more than an hour")
+            article = "an" if self.quantity is Quantity.ENERGY else "a"
+            raise BadCell(f"{self.name} is {value:g}; {article} {self.quantity} is positive")
+        found = value * _MICRO[self.unit[:-1]]
+        most, words = _MOST[self.quantity]
+        if found > most:
+            raise BadCell(f"{self.name} is {value:g} {self.unit}, more than {words}")
         return found
 
 
-def time_column(table: Table) -> TimeColumn:
-    """The one column whose name ends in a unit of time: `ms`, `latency_us`, `median_ns`, ...
+def measured_column(table: Table, quantity: Quantity = Quantity.LATENCY) -> MeasuredColumn:
+    """The one column whose name ends in a unit of the quantity: `ms`, `latency_us`, `median_ns`; `energy_mj`, ...
 
     Raises:
         TableError: there is none, or there are several and their units are mixed.
     """
-    matches = ((name, _TIME_NAME.fullmatch(name)) for name in table.columns)
-    found = [TimeColumn(name, match.group(1)) for name, match in matches if match]
+    found = _columns_of(table, quantity)
     if not found:
+        names = "latency_ms, latency_us" if quantity is Quantity.LATENCY else "energy_mj, energy_uj"
+        other = next(q for q in Quantity if q is not quantity)
+        more = f"; --quantity {other} reads {_columns_of(table, other)[0].name}" if _columns_of(table, other) else ""
         raise TableError(
-            f"{table.path.name} has no latency with a unit in its name",
+            f"{table.path.name} has no {quantity} with a unit in its name",
             where=f"{table.path}:1",
-            hint=f"call the column latency_ms, latency_us, ...; it has {', '.join(table.columns)}",
+            hint=f"call the column {names}, ...; it has {', '.join(table.columns)}{more}",
         )
     if len(found) > 1:
         names = ", ".join(column.name for column in found)
         raise TableError(
-            f"{table.path.name} has several latencies ({names}): which unit counts is not clear",
+            f"{table.path.name} has several {_PLURALS[quantity]} ({names}): which unit counts is not clear",
             where=f"{table.path}:1",
             hint="keep one of them",
         )
     return found[0]
+
+
+def _columns_of(table: Table, quantity: Quantity) -> list[MeasuredColumn]:
+    matches = ((name, _NAMES[quantity].fullmatch(name)) for name in table.columns)
+    return [MeasuredColumn(name, match.group(1), quantity) for name, match in matches if match]
 
 
 def number(row: Row, column: str) -> float:

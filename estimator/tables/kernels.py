@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...common.errors import ModelError, TableError
 from ..opgraph.operator import ACTIVATIONS, BYTES_PER_ELEMENT, Kind, Operator, Shape, Window, convolution_kind
-from .cells import BadCell, count, time_column
+from .cells import BadCell, Quantity, count, measured_column
 from .problems import Problem, refuse
 from .rows import Row, Table, read_table, require_columns
 
@@ -24,7 +24,7 @@ _ELEMENTWISE = (*ACTIVATIONS, Kind.SOFTMAX, Kind.LAYER_NORM, Kind.COPY, Kind.BAT
 
 @dataclass(frozen=True, slots=True)
 class KernelTime:
-    """One measured operator and the row that says so."""
+    """One measured operator and the row that says so; of energies, `latency_us` is µJ."""
 
     operator: Operator
     latency_us: float
@@ -40,7 +40,7 @@ class KernelTable:
     problems: tuple[Problem, ...]
 
 
-def read_kernels(path: Path, *, dtype: str = "float32") -> KernelTable:
+def read_kernels(path: Path, *, dtype: str = "float32", quantity: Quantity = Quantity.LATENCY) -> KernelTable:
     """Every row of a table; those without a `dtype` column are taken to compute in `dtype`.
 
     A row that is corrupt, unknown or negative, or that times an operator again, becomes a problem. `checked` refuses
@@ -56,7 +56,7 @@ def read_kernels(path: Path, *, dtype: str = "float32") -> KernelTable:
     require_columns(table, ("batch", "cin", "h", "w"))
     if dtype not in BYTES_PER_ELEMENT:
         raise TableError(f"dtype {dtype!r} is none of {', '.join(BYTES_PER_ELEMENT)}", where=str(path))
-    return _kernels(table, kinds[0], dtype)
+    return _kernels(table, kinds[0], dtype, quantity)
 
 
 def checked(table: KernelTable) -> tuple[KernelTime, ...]:
@@ -65,14 +65,14 @@ def checked(table: KernelTable) -> tuple[KernelTime, ...]:
     return table.kernels
 
 
-def _kernels(table: Table, kind_column: str, dtype: str) -> KernelTable:
-    times = time_column(table)
+def _kernels(table: Table, kind_column: str, dtype: str, quantity: Quantity) -> KernelTable:
+    measured = measured_column(table, quantity)
     found: dict[Operator, KernelTime] = {}
     problems = list(table.problems)
     for row in table.rows:
         try:
             operator = _operator(row, kind_column, dtype)
-            kernel = KernelTime(operator, times.microseconds(row), row.number)
+            kernel = KernelTime(operator, measured.micro(row), row.number)
             if operator in found:
                 raise BadCell(f"the operator of row {found[operator].row} again: a key is measured once")
             found[operator] = kernel

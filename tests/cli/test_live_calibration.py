@@ -31,7 +31,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def arguments(samples: list[Path], file: Path) -> list[str]:
     given = [text for path in samples[:2] for text in ("--sample", str(path))]
-    return ["calibrate", "host", "--live", *given, "--measurements", str(PIECES), "-o", str(file)]
+    return ["calibrate", "host", "--live", *given, "--measurements", str(PIECES), "--no-rules", "-o", str(file)]
 
 
 def stored(path: Path) -> dict[str, LiveMeasurement]:
@@ -66,8 +66,9 @@ def test_a_killed_calibration_continues_with_what_it_had_measured(
     kill_once_something_is_stored(arguments(samples, file), tmp_path / "host.sqlite")
     before = stored(tmp_path / "host.sqlite")
     assert before
-    ran = cli(*arguments(samples, file))
+    ran = cli(*arguments(samples, file), "--plots", tmp_path / "plots")
     assert ran.code == 0
+    assert {"predicted.png", "errors.png"} <= {path.name for path in (tmp_path / "plots").iterdir()}
     after = stored(tmp_path / "host.sqlite")
     assert len(after) == PIECES
     assert {digest: after[digest].measured for digest in before} == {d: m.measured for d, m in before.items()}

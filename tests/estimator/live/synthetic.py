@@ -108,6 +108,10 @@ class SyntheticRunner:
     fail_after: int | None = None
     failure: Callable[[], None] = _interrupt
 
+    @property
+    def graph_is_known(self) -> bool:
+        return False
+
     def executed(self, model: ModelProto) -> ExecutedGraph:
         return unoptimised(model)
 

@@ -78,7 +78,10 @@ def test_an_unknown_operator_is_listed_with_its_share_and_a_wide_interval(device
 def test_networks_inside_the_box_are_not_flagged_and_others_are(device: CalibratedDevice) -> None:
     usual = [random_graph(np.random.default_rng(seed), 12) for seed in range(20)]
     wide = chain_graph([(16, 16, 3, 28), (16, 512, 1, 28), (512, 512, 3, 28)])
-    flags = [estimate.extrapolated for estimate in estimate_live(device, [*usual, wide])]
+    estimates = estimate_live(device, [*usual, wide])
+    flags = [estimate.extrapolated for estimate in estimates]
+    widths = [estimate.upper_us / estimate.latency_us for estimate in estimates]
+    assert widths[-1] > 1.3 > sorted(widths)[10]
     assert flags[-1]
     assert sum(flags[:-1]) <= 2
 
