@@ -43,7 +43,7 @@ BudgetOption = Annotated[
         "-b",
         envvar="LANEFIT_BUDGET",
         metavar="NAME=LIMIT",
-        help="A limit such as latency=2ms, sram=512KiB, weights=1MiB or accuracy=97%; repeatable.",
+        help="A limit such as latency=2ms, sram=512KiB, weights=1MiB, energy=50uJ or accuracy=97%; repeatable.",
         show_default=False,
     ),
 ]

@@ -42,6 +42,9 @@ def search(
     task: Annotated[str, _option("--task", help="Task to train on: a name or folder:PATH.", metavar="NAME")] = "",
     target: TargetOption = "",
     budget: BudgetOption = None,
+    energy: Annotated[
+        str, _option("--energy", help="Estimator of the target's energy, for energy budgets.", metavar="FILE")
+    ] = "",
     strategy: Annotated[str, _option("--strategy", help="See `lanefit list strategies`.", metavar="NAME")] = "",
     sampler: Annotated[str, _option("--sampler", help="See `lanefit list samplers`.", metavar="NAME")] = "",
     trials: Annotated[int | None, _option("--trials", help="Architectures to try.", min=1)] = None,
@@ -73,7 +76,7 @@ def search(
     """
     flags = {
         "family": family, "task": task, "target": target, "strategy": strategy, "sampler": sampler,
-        "trials": trials, "finalists": finalists, "seed": seed,
+        "trials": trials, "finalists": finalists, "seed": seed, "energy": energy,
     }  # fmt: skip
     if resume is not None and (name or directory or config):
         raise ConfigError(

@@ -29,16 +29,20 @@ class Ready:
 def ready_bench(output: Output, settings: SearchConfig) -> Ready:
     """The workbench that `settings` describe; every name and value is checked before an estimator is fitted."""
     from ..models.registry import families, find_task
+    from ..nas.energy import energy_model
     from ..nas.measure import engine_measure
     from ..nas.workbench import check_settings, workbench
     from ..targets.spec import load_spec
     from .estimators import ready_estimator
 
     check_settings(settings)
+    energy = energy_model(settings)
     spec, family, task = load_spec(settings.target), families.get(settings.family), find_task(settings.task)
     estimator = ready_estimator(output, spec, family, task)
     bench, curation = workbench(settings, estimator, spec, measure=engine_measure(spec))
     facts: dict[str, Any] = {"target_digest": spec.digest(), "estimator_data": estimator.card.data_hash}
+    if energy is not None:
+        facts["energy_data"] = energy.data_hash
     if curation is not None:
         facts["curation"] = curation.as_dict()
     return Ready(bench, curation, spec, facts)

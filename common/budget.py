@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .errors import ConfigError, InputError, UnknownNameError
-from .units import format_bytes, format_us, parse_bytes, parse_time_us
+from .units import format_bytes, format_uj, format_us, parse_bytes, parse_energy_uj, parse_time_us
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetItem:
-    """One limit against one value, both in the unit of `name` (latency us, sram and weights bytes, accuracy 0..1)."""
+    """One limit against one value, both in the unit of `name` (latency us, sram and weights bytes, energy uJ, accuracy 0..1)."""
 
     name: str
     limit: float
@@ -63,12 +63,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper limits of latency and sizes, a floor of accuracy (share in 0..1); None means unlimited."""
+    """Upper limits of latency, sizes and energy of one inference, a floor of accuracy (share in 0..1); None: no limit."""
 
     latency_us: float | None = None
     sram_bytes: int | None = None
     weight_bytes: int | None = None
     accuracy: float | None = None
+    energy_uj: float | None = None
 
     def __post_init__(self) -> None:
         for name, limit in self.limits().items():
@@ -79,7 +80,7 @@ class Budget:
 
     @classmethod
     def parse(cls, texts: Iterable[str], *, where: str = "") -> Budget:
-        """Reads "latency=2ms", "sram=512KiB", "weights=1MiB" and "accuracy=97%"; each name at most once."""
+        """Reads "latency=2ms", "sram=512KiB", "weights=1MiB", "energy=50uJ" and "accuracy=97%"; each name at most once."""
         values: dict[str, str] = {}
         for text in texts:
             name, equals, value = (part.strip() for part in text.partition("="))
@@ -92,7 +93,7 @@ class Budget:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, str | float], *, where: str = "") -> Budget:
-        """Reads {"latency": "2ms", ...}; times and sizes need a unit, an unknown name is a `ConfigError`."""
+        """Reads {"latency": "2ms", ...}; all but accuracy need a unit, an unknown name is a `ConfigError`."""
         limits: dict[str, Any] = {}
         for name, value in values.items():
             if name not in _FIELD:
@@ -110,7 +111,7 @@ class Budget:
 
     def hardware(self) -> Budget:
         """The same limits without the accuracy floor: what can be checked before training."""
-        return Budget(self.latency_us, self.sram_bytes, self.weight_bytes)
+        return replace(self, accuracy=None)
 
     def check(
         self,
@@ -119,9 +120,11 @@ class Budget:
         sram_bytes: float | None = None,
         weight_bytes: float | None = None,
         accuracy: float | None = None,
+        energy_uj: float | None = None,
     ) -> Verdict:
         """The verdict on these values; a limited quantity that was not measured raises `InputError`."""
-        given = {"latency": latency_us, "sram": sram_bytes, "weights": weight_bytes, "accuracy": accuracy}
+        given = {"latency": latency_us, "sram": sram_bytes, "weights": weight_bytes}
+        given |= {"energy": energy_uj, "accuracy": accuracy}
         return Verdict(tuple(BudgetItem(n, limit, _known(n, given[n])) for n, limit in self.limits().items()))
 
     def __str__(self) -> str:
@@ -129,7 +132,13 @@ class Budget:
         return ", ".join(f"{n} {sign.get(n, '<=')} {_format(n, v)}" for n, v in self.limits().items()) or "no budget"
 
 
-_FIELD = {"latency": "latency_us", "sram": "sram_bytes", "weights": "weight_bytes", "accuracy": "accuracy"}
+_FIELD = {
+    "latency": "latency_us",
+    "sram": "sram_bytes",
+    "weights": "weight_bytes",
+    "energy": "energy_uj",
+    "accuracy": "accuracy",
+}
 
 
 def _known(name: str, value: float | None) -> float:
@@ -143,6 +152,8 @@ def _known(name: str, value: float | None) -> float:
 def _parse(name: str, text: str, where: str) -> float | int:
     if name == "latency":
         return parse_time_us(text, where=where)
+    if name == "energy":
+        return parse_energy_uj(text, where=where)
     if name in ("sram", "weights"):
         return parse_bytes(text, where=where)
     percent = text.removesuffix("%").strip()
@@ -155,4 +166,6 @@ def _parse(name: str, text: str, where: str) -> float | int:
 def _format(name: str, value: float) -> str:
     if name == "latency":
         return format_us(value)
+    if name == "energy":
+        return format_uj(value)
     return f"{value:.2%}" if name == "accuracy" else format_bytes(value)

@@ -7,6 +7,7 @@ import re
 from .errors import ConfigError
 
 _TIME_US = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+_ENERGY_UJ = {"j": 1e6, "mj": 1e3, "uj": 1.0, "nj": 1e-3}
 _SIZE_BYTES = {
     "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3,
     "kib": 1024, "mib": 1024**2, "gib": 1024**3,
@@ -27,6 +28,11 @@ def us_to_cycles(time_us: float, clock_mhz: float) -> float:
 def parse_time_us(text: str, *, where: str = "") -> float:
     """Microseconds in "2ms", "800us" or "0.5 s"; a bare number is refused because its unit is unknown."""
     return _parse(text, _TIME_US, "time", "800us, 2ms or 1s", where)
+
+
+def parse_energy_uj(text: str, *, where: str = "") -> float:
+    """Microjoules in "50uJ", "2mJ" or "0.1 J"; a bare number is refused because its unit is unknown."""
+    return _parse(text, _ENERGY_UJ, "energy", "50uJ, 2mJ or 1J", where)
 
 
 def parse_bytes(text: str, *, where: str = "") -> int:

@@ -22,7 +22,8 @@ class SearchConfig(BaseModel):
     """What to search, where it must fit, and how. `seed` None draws one, which the run directory then holds.
 
     `budgets` are written as on the command line ("latency" = "2ms"); `knobs` narrows the space to the listed
-    values, which stand in the order of their cost if `ordered`; `train` holds settings of the training loop. `trials`
+    values, which stand in the order of their cost if `ordered`; `energy` is the
+    file of an estimator of energies, for budgets of them; `train` holds settings of the training loop. `trials`
     are candidates that are costed and, where the strategy screens, scored; `trainings` are networks that are trained,
     `train_seconds` the time for that: no training begins that would probably outlast it. Without either, strategies
     that screen train their finalists and `multi-shot` every feasible trial. `inherit` lets children start from their
@@ -34,6 +35,7 @@ class SearchConfig(BaseModel):
     family: str = "ibn-classifier"
     task: str = "digits"
     target: str = "ne-256"
+    energy: str = ""
     strategy: str = "hybrid"
     sampler: str = "tpe"
     objectives: list[Literal["score", "latency"]] = Field(default=["score"], min_length=1, max_length=2)

@@ -58,6 +58,14 @@ class Parted(Protocol):
     def parts(self) -> Sequence[Part]: ...
 
 
+@runtime_checkable
+class Powered(Protocol):
+    """An estimate that may know the energy of one inference in uJ, the upper end of its interval."""
+
+    @property
+    def energy_uj(self) -> float | None: ...
+
+
 class Estimator(Protocol):
     """Costs a shape-only operator graph; `UnsupportedError` for what the target cannot run."""
 
@@ -75,6 +83,7 @@ class Cost:
     dram_bytes: int
     macs: int
     extrapolated: bool = False
+    energy_uj: float | None = None  # upper end; None where nothing estimates the target's energy
 
     @classmethod
     def of(cls, estimate: Estimate) -> Cost:
@@ -86,14 +95,16 @@ class Cost:
             int(estimate.dram_bytes),
             int(estimate.macs),
             bool(estimate.extrapolated),
+            estimate.energy_uj if isinstance(estimate, Powered) else None,
         )
 
     def check(self, budget: Budget, accuracy: float | None = None) -> Verdict:
-        """The verdict with the upper end of the latency, so that optimism of the estimate cannot win a search."""
+        """The verdict with the upper ends of latency and energy, so that optimism of the estimate cannot win a search."""
         return budget.check(
             latency_us=self.latency_upper_us,
             sram_bytes=self.sram_bytes,
             weight_bytes=self.weight_bytes,
+            energy_uj=self.energy_uj,
             accuracy=accuracy,
         )
 

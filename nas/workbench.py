@@ -25,6 +25,7 @@ from .bridge import to_graph
 from .config import SearchConfig
 from .curation import CurationReport, curate, engine_costs
 from .devices import resolve_device
+from .energy import EnergyModel, energy_model
 from .inheritance import inherit
 from .proxies import DEFAULT_PROXIES
 from .score_cache import ScoreCache
@@ -54,10 +55,11 @@ class ModelWorkbench:
         train_config: TrainConfig | None = None,
         measure: Measure | None = None,
         score_cache: ScoreCache | None = None,
+        energy: EnergyModel | None = None,
     ) -> None:
         self.space, self.task, self.estimator = space, task, estimator
         self._proxies, self._train_config, self._measure = tuple(proxies), train_config or TrainConfig(), measure
-        self._score_cache = score_cache
+        self._score_cache, self._energy = score_cache, energy
 
     def layers(self, architecture: Architecture) -> tuple[LayerSpec, ...]:
         """The layers of `architecture` for the channels and classes of the task."""
@@ -74,7 +76,7 @@ class ModelWorkbench:
             raise UnsupportedError(
                 "the network's output sees nothing of its input", hint="too many operations are none"
             )
-        return self.estimator.estimate(to_graph(layers))
+        return self._powered(layers, self.estimator.estimate(to_graph(layers)))
 
     def screen_many(self, architectures: Iterable[Architecture]) -> list[Screened | None]:
         """Cost from afar of each architecture in order, None for what the target cannot run (`estimate` says why).
@@ -133,7 +135,14 @@ class ModelWorkbench:
         )
 
     def measure(self, architecture: Architecture) -> Estimate | None:
-        return self._measure(to_graph(self.layers(architecture))) if self._measure else None
+        if self._measure is None:
+            return None
+        layers = self.layers(architecture)
+        return self._powered(layers, self._measure(to_graph(layers)))
+
+    def _powered(self, layers: Sequence[LayerSpec], found: Estimate) -> Estimate:
+        """Energies are estimates also where times are measured: nothing here measures them."""
+        return self._energy.of(layers, found) if self._energy else found
 
 
 def workbench(
@@ -148,7 +157,15 @@ def workbench(
     if config.curate:
         shape = {"input_channels": task.channels, "classes": task.classes}
         space, report = curate(space, engine_costs(spec, estimator), leave=config.knobs, **shape)
-    bench = ModelWorkbench(space, task, estimator, proxies=config.proxies, train_config=settings, measure=measure)
+    bench = ModelWorkbench(
+        space,
+        task,
+        estimator,
+        proxies=config.proxies,
+        train_config=settings,
+        measure=measure,
+        energy=energy_model(config),
+    )
     return bench, report
 
 
