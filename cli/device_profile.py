@@ -37,7 +37,7 @@ def profile_on_device(
     if found.extrapolated:
         output.warn("parts of this network lie outside of what was measured; its interval is no promise")
     is_energy = estimator.card.quantity == "energy"
-    verdict = budget.check() if is_energy else budget.check(latency_us=found.upper_us)
+    verdict = budget.check(energy_uj=found.upper_us) if is_energy else budget.check(latency_us=found.upper_us)
     document = {
         "model": model.name, "target": estimator.card.target, "verdict": verdict.as_dict(),
         "estimate": _energy(_document(found)) if is_energy else _document(found),

@@ -13,7 +13,7 @@ from .units import format_bytes, format_uj, format_us, parse_bytes, parse_energy
 
 @dataclass(frozen=True, slots=True)
 class BudgetItem:
-    """One limit against one value, both in the unit of `name` (latency us, sram and weights bytes, energy uJ, accuracy 0..1)."""
+    """One limit against one value, both in the unit of `name` (us, bytes, uJ, accuracy 0..1)."""
 
     name: str
     limit: float
@@ -63,7 +63,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper limits of latency, sizes and energy of one inference, a floor of accuracy (share in 0..1); None: no limit."""
+    """Upper limits of latency, sizes and energy of an inference, a floor of accuracy (in 0..1); None is unlimited."""
 
     latency_us: float | None = None
     sram_bytes: int | None = None
@@ -80,7 +80,7 @@ class Budget:
 
     @classmethod
     def parse(cls, texts: Iterable[str], *, where: str = "") -> Budget:
-        """Reads "latency=2ms", "sram=512KiB", "weights=1MiB", "energy=50uJ" and "accuracy=97%"; each name at most once."""
+        """Reads "latency=2ms", "sram=512KiB", "energy=50uJ" and "accuracy=97%"; each name at most once."""
         values: dict[str, str] = {}
         for text in texts:
             name, equals, value = (part.strip() for part in text.partition("="))

@@ -99,7 +99,7 @@ class Cost:
         )
 
     def check(self, budget: Budget, accuracy: float | None = None) -> Verdict:
-        """The verdict with the upper ends of latency and energy, so that optimism of the estimate cannot win a search."""
+        """The verdict with the upper ends of latency and energy, so that optimism cannot win a search."""
         return budget.check(
             latency_us=self.latency_upper_us,
             sram_bytes=self.sram_bytes,

@@ -9,9 +9,12 @@ from lanefit.common.errors import ConfigError, InputError
 
 
 def test_budgets_are_read_with_their_units() -> None:
-    budget = Budget.parse(["latency=2ms", "sram = 512KiB", "weights=1MiB", "accuracy=97%"])
-    assert budget == Budget(2000.0, 524288, 1048576, 0.97)
-    assert str(budget) == "latency <= 2.00 ms, sram <= 512.0 KiB, weights <= 1.00 MiB, accuracy >= 97.00%"
+    budget = Budget.parse(["latency=2ms", "sram = 512KiB", "weights=1MiB", "accuracy=97%", "energy=0.5mJ"])
+    assert budget == Budget(2000.0, 524288, 1048576, 0.97, 500.0)
+    assert (
+        str(budget)
+        == "latency <= 2.00 ms, sram <= 512.0 KiB, weights <= 1.00 MiB, energy <= 500.0 uJ, accuracy >= 97.00%"
+    )
 
 
 def test_a_budget_table_names_the_key_of_a_bad_value() -> None:
