@@ -83,7 +83,7 @@ def _figures(cost: Cost | None) -> dict[str, str]:
         "latency, upper end": format_us(cost.latency_upper_us),
         "peak SRAM": format_bytes(cost.sram_bytes),
         "weights": format_bytes(cost.weight_bytes),
-        "DRAM traffic": format_bytes(cost.dram_bytes),
+        **({} if cost.dram_bytes is None else {"DRAM traffic": format_bytes(cost.dram_bytes)}),
         "MACs": f"{cost.macs:,}",
     }
 

@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, InputError
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Writes beside the target and renames, so that a kill or a full disk never leaves half a file."""
     temporary: Path | None = None
     try:
@@ -20,7 +22,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, 0o644)  # temporary files are private, results are not
@@ -45,6 +47,18 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode())
 
 
+def write_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Compact JSON, a line for each value, written atomically without holding all of it."""
+    write_atomic(path, ((canonical_json(value) + "\n").encode() for value in values))
+
+
+def read_json_lines(path: Path) -> Iterator[Any]:
+    """The values of a file that `write_json_lines` wrote, one after the other; errors as of `read_json`."""
+    with _reading(path), path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
 def read_config_text(path: Path) -> str:
     """The text of a TOML file that a user wrote; absent, unreadable and binary ones are `ConfigError`s."""
     try:
@@ -58,8 +72,14 @@ def read_config_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    try:
+    with _reading(path):
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError(f"{path.name} does not exist", where=str(path)) from error
     except OSError as error:

@@ -55,7 +55,7 @@ class Architecture:
             if name in names or not _is_knob_name(name):
                 raise ConfigError(f"knob name {name!r} is malformed or given twice", hint="letters, digits and _")
             names.add(name)
-        object.__setattr__(self, "knobs", tuple(sorted((name, _value(name, value)) for name, value in self.knobs)))
+        object.__setattr__(self, "knobs", tuple(sorted(_pair(name, value) for name, value in self.knobs)))
 
     @classmethod
     def of(cls, family: str, values: Mapping[str, KnobValue] | None = None, /, **knobs: KnobValue) -> Architecture:
@@ -73,14 +73,10 @@ class Architecture:
             raise ConfigError(f"family must be a name, got {family!r}", where=_at(where, "family"))
         if not isinstance(knobs, Mapping):
             raise ConfigError(f"knobs must be a table of values, got {knobs!r}", where=_at(where, "knobs"))
-        for name, value in knobs.items():
-            try:
-                _value(name, value)
-            except ConfigError as error:
-                raise ConfigError(error.what, where=_at(where, f"knobs.{name}"), hint=error.hint) from None
         try:
             return cls(family, tuple(knobs.items()))
         except ConfigError as error:
+            _check_values(knobs, where)
             raise ConfigError(error.what, where=error.where or where, hint=error.hint) from None
 
     @classmethod
@@ -146,6 +142,27 @@ def read_architecture(path: Path) -> Architecture:
 @lru_cache(maxsize=4096)
 def _is_knob_name(name: str) -> bool:
     return _KNOB.fullmatch(name) is not None
+
+
+def _pair(name: str, value: object) -> tuple[str, KnobValue]:
+    """The knob as it is kept. Equal ones are one object: a study holds millions of them."""
+    try:
+        return _shared_pair(name, value)
+    except TypeError:  # not hashable, hence no knob value
+        return name, _value(name, value)
+
+
+@lru_cache(maxsize=65536, typed=True)
+def _shared_pair(name: str, value: object) -> tuple[str, KnobValue]:
+    return name, _value(name, value)
+
+
+def _check_values(knobs: Mapping[str, object], where: str) -> None:
+    for name, value in knobs.items():
+        try:
+            _value(name, value)
+        except ConfigError as error:
+            raise ConfigError(error.what, where=_at(where, f"knobs.{name}"), hint=error.hint) from None
 
 
 def _value(name: str, value: object) -> KnobValue:

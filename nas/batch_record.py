@@ -55,6 +55,10 @@ class TrialWriter(Protocol):
         """
         ...
 
+    def running(self) -> list[int]:
+        """Numbers of the trials that are at work, or were when their process died."""
+        ...
+
 
 def trial_writer(storage: BaseStorage, backend: BaseStorage, study_id: int) -> TrialWriter:
     """The fastest way into `storage`, which may be a cache around `backend`."""
@@ -90,6 +94,10 @@ class PlainWriter:
     def records(self, known: Collection[int]) -> dict[int, Any]:
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False, states=DONE)
         return {trial.number: trial.user_attrs.get(RECORD) for trial in trials if trial.number not in known}
+
+    def running(self) -> list[int]:
+        running = (TrialState.RUNNING,)
+        return [t.number for t in self._storage.get_all_trials(self._study_id, deepcopy=False, states=running)]
 
 
 class DatabaseWriter:
@@ -133,6 +141,11 @@ class DatabaseWriter:
             found = select(number, self._user.c.value_json).select_from(self._trials.outerjoin(self._user, held))
             rows = connection.execute(found.where(over, number >= min(new)).order_by(number))
             return {row[0]: None if row[1] is None else json.loads(row[1]) for row in rows if row[0] in new}
+
+    def running(self) -> list[int]:
+        mine = (self._trials.c.study_id == self._study_id) & (self._trials.c.state == TrialState.RUNNING.name)
+        with self._engine.connect() as connection:
+            return list(connection.execute(select(self._trials.c.number).where(mine)).scalars())
 
     def _insert_trials(self, connection: Connection, count: int) -> Sequence[int]:
         """Row numbers of new complete trials. The study's row is locked, since numbers follow from a count."""

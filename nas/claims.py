@@ -50,8 +50,9 @@ class Claims(Protocol):
 class SoleClaims:
     """For a study that one process has to itself: the index counts finished trials, and whatever runs is dead."""
 
-    def __init__(self, study: optuna.Study, finished: Callable[[], int]) -> None:
-        self._study, self._finished = study, finished
+    def __init__(self, study: optuna.Study, finished: Callable[[], int], running: Callable[[], Iterable[int]]) -> None:
+        """`finished` counts, `running` gives the numbers of trials in these states."""
+        self._study, self._finished, self._running = study, finished, running
         self.release()
 
     def take(self, total: int, study_for: StudyFor) -> tuple[Trial, int] | None:
@@ -59,8 +60,8 @@ class SoleClaims:
         return (study_for(index).ask(), index) if index < total else None
 
     def release(self) -> None:
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)
+        for number in self._running():
+            self._study.tell(number, state=TrialState.FAIL)
 
 
 class SharedClaims:

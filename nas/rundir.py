@@ -2,6 +2,7 @@
 
 config.toml   the resolved configuration, usable with --config again
 run.json      status, command, seeds, versions, environment, results; replaced atomically
+trials.jsonl  the trials of a search that has thousands, which run.json then only counts
 study.db      Optuna's storage, also for optuna-dashboard; absent when run.json says that trials are kept elsewhere
 weights/      trained weights of the finalists, by architecture digest
 """
@@ -13,18 +14,21 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..common.environment import environment, versions
 from ..common.errors import ConfigError, InputError, LanefitError
-from ..common.files import canonical_json, read_json, write_atomic, write_json
+from ..common.files import canonical_json, read_json, read_json_lines, write_atomic, write_json, write_json_lines
 from .config import SearchConfig, load_config
 from .results import SearchResult
 from .seeds import draw_root_seed
 from .storage import Place, parse_place
 
 SCHEMA_VERSION = 1
+TRIALS_INSIDE = 5000  # with more, run.json would be too large for what only asks it for the winner
+TRIALS_FILE = "trials.jsonl"
 
 
 class RunDirectory:
@@ -120,7 +124,7 @@ class RunDirectory:
         """Replaces run.json with the outcome."""
         changes: dict[str, Any] = {"status": status, "finished": _now()}
         if result is not None:
-            changes["results"] = result.as_dict()
+            changes["results"] = self._results(result)
         if error is not None:
             changes["error"] = {"code": error.code, **error.as_dict()}
         write_json(self.record, {**self.read(), **changes})
@@ -143,7 +147,10 @@ class RunDirectory:
                 f"this search is {values['status']} and has no results yet", where=str(self.path), hint=hint
             )
         try:
-            return SearchResult.from_dict(values["results"])
+            stored = values["results"]
+            if isinstance(stored["trials"], dict):
+                stored = {**stored, "trials": read_json_lines(self.path / stored["trials"]["file"])}
+            return SearchResult.from_dict(stored)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"{self.record.name} is incomplete: {error}", where=str(self.record)) from error
 
@@ -153,6 +160,14 @@ class RunDirectory:
         for path in sorted(self.path.glob("weights/*.npz")):
             if path not in kept:
                 path.unlink()
+
+    def _results(self, result: SearchResult) -> dict[str, Any]:
+        """The results for run.json. Trials by the thousand go into a file beside it, a line each."""
+        if len(result.trials) <= TRIALS_INSIDE:
+            return result.as_dict()
+        write_json_lines(self.path / TRIALS_FILE, (trial.as_dict() for trial in result.trials))
+        trials = {"file": TRIALS_FILE, "count": len(result.trials)}
+        return {**replace(result, trials=()).as_dict(), "trials": trials}
 
     def _write(
         self, config: SearchConfig, command: Sequence[str], facts: Mapping[str, Any], kept: Mapping[str, Any]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from ..common.budget import Budget, Verdict
 from ..export.graph import Graph
 from ..models.architecture import Architecture
 from .space import Space
+
+if TYPE_CHECKING:
+    from ..estimator.screening import Screened
 
 OnEpoch = Callable[[int, float], bool]
 """Called with (finished epochs, validation accuracy); False stops the training."""
@@ -80,7 +83,7 @@ class Cost:
     latency_upper_us: float
     sram_bytes: int
     weight_bytes: int
-    dram_bytes: int
+    dram_bytes: int | None  # None where a candidate was only screened, which does not tell it
     macs: int
     extrapolated: bool = False
     energy_uj: float | None = None  # upper end; None where nothing estimates the target's energy
@@ -97,6 +100,13 @@ class Cost:
             bool(estimate.extrapolated),
             estimate.energy_uj if isinstance(estimate, Powered) else None,
         )
+
+    @classmethod
+    def screened(cls, seen: Screened) -> Cost | None:
+        """The cost of a network seen from afar, None where its latency is unknown."""
+        if seen.latency_us is None or seen.latency_upper_us is None:
+            return None
+        return cls(seen.latency_us, seen.latency_upper_us, seen.sram_bytes, seen.weight_bytes, None, seen.macs)
 
     def check(self, budget: Budget, accuracy: float | None = None) -> Verdict:
         """The verdict with the upper ends of latency and energy, so that optimism cannot win a search."""
@@ -157,4 +167,13 @@ class Workbench(Protocol):
 
     def measure(self, architecture: Architecture) -> Estimate | None:
         """Cost measured rather than predicted (compiled and timed), or None where nothing can measure."""
+        ...
+
+
+@runtime_checkable
+class ScreensMany(Protocol):
+    """A workbench that costs many architectures from afar, faster than one by one."""
+
+    def screen_many(self, architectures: Sequence[Architecture]) -> Sequence[Screened | None]:
+        """The cost of each, None for what the target cannot run."""
         ...

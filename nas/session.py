@@ -18,7 +18,7 @@ from .ledger import Ledger
 from .progress import Tally
 from .results import Finalist, TrialRecord, distinct
 from .rundir import RunDirectory
-from .scoring import Cost, Estimate, OnEpoch, Parted, Training, Workbench
+from .scoring import Cost, Estimate, OnEpoch, Parted, ScreensMany, Training, Workbench
 from .seeds import Stream, seed_for
 from .study import Evaluation, Handle, Propose, Study, trial_notes
 from .weights import read_weights, save_weights
@@ -103,6 +103,16 @@ class Session:
             self._remember_training(record)
         self.study.run(wanted, self.bench.space, evaluate, done, propose=propose, enough=enough)
         return list(self.study.records[:wanted])
+
+    def costs(self, architectures: Sequence[Architecture]) -> list[Cost | UnsupportedError]:
+        """What each costs, or why the target refuses it; screened together where the workbench can."""
+        if not isinstance(self.bench, ScreensMany):
+            return [self._estimated(architecture)[0] for architecture in architectures]
+        seen = self.bench.screen_many(architectures)
+        return [
+            (Cost.screened(found) if found else None) or self._estimated(each)[0]
+            for each, found in zip(architectures, seen, strict=True)
+        ]
 
     def finalists(self, ranking: Iterable[tuple[TrialRecord, float | None]]) -> list[Finalist]:
         """The first candidates of `ranking` that stay inside the budget when measured, and those that did not.

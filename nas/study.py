@@ -108,7 +108,7 @@ class Study:
 
     def claim_alone(self) -> None:
         """This process has the study to itself: trials that seem to run are dead."""
-        self._claims = SoleClaims(self._study, lambda: len(self.records))
+        self._claims = SoleClaims(self._study, lambda: len(self.records), self._writer.running)
 
     def claim_among_others(self) -> None:
         """Other processes may work on this study at the same time."""
@@ -150,7 +150,11 @@ class Study:
         distributions: Mapping[str, BaseDistribution],
     ) -> None:
         """Stores trials that were drawn and evaluated together; only a process that is alone may."""
-        assert isinstance(self._claims, SoleClaims)
+        if not isinstance(self._claims, SoleClaims):
+            problem = "trials that are drawn by the generation need a study to themselves"
+            raise InputError(
+                problem, where=self._place.shown, hint="drop --storage: one process does thousands a minute"
+            )
         finished = [
             Finished(drawn, found.values, {**found.notes, RECORD: found.record.as_dict()}, found.constraints)
             for found, drawn in zip(evaluations, params, strict=True)

@@ -50,5 +50,6 @@ STRATEGIES: Registry[Strategy] = Registry(
         "multi-shot": f"{__package__}.trained:MULTI_SHOT",
         "zero-shot": f"{__package__}.screened:ZERO_SHOT",
         "hybrid": f"{__package__}.hybrid:HYBRID",
+        "zero-cost": f"{__package__}.zero_cost:ZERO_COST",
     },
 )
