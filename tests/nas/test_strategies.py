@@ -39,8 +39,12 @@ class TestMultiShot(_Toy):
     strategy = "multi-shot"
 
 
+class TestZeroCost(_Toy):
+    strategy = "zero-cost"
+
+
 def test_every_builtin_strategy_is_examined() -> None:
-    examined = {cls.strategy for cls in (TestRandom, TestZeroShot, TestHybrid, TestMultiShot)}
+    examined = {cls.strategy for cls in (TestRandom, TestZeroShot, TestHybrid, TestMultiShot, TestZeroCost)}
     assert examined == set(STRATEGIES)
 
 
