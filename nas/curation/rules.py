@@ -23,7 +23,7 @@ EQUAL = 0.002  # relative difference of two networks' costs below which they cos
 RESOLUTION = 0.02  # neighbouring values of a scale that move the cost of a network by less are one choice
 MOST = 0.9  # share of the probed architectures that a rule needs
 OFF_EDGE = 0.1  # of the cost between the neighbours: a value this far above their straight line is no edge
-FALLS = 0.1  # share of steps that may lower the cost before an order is no order
+FALLS = 0.05  # share of steps that may lower the cost before an order is no order
 
 Rule = Callable[[Line], "Dropped | None"]
 
