@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..models.architecture import Architecture
     from ..models.layers import LayerSpec
     from ..nas.report.network import NetworkSketch
+    from ..nas.report.relief import Relief
     from ..nas.report.source import Source
     from ..nas.results import SearchResult
 
@@ -42,14 +43,16 @@ def report(
     ] = "",
 ) -> int:
     """Write one HTML page about a search, finished or not: fronts, history, importance, winner, budgets."""
+    from ..nas.report.sections import Extras
     from ..nas.report.source import read_source
     from ..nas.report.write import write_report
     from ..nas.storage import parse_place
 
     source = read_source(run, parse_place(storage) if storage else None)
-    networks, why_none = _networks(output, source, baseline)
+    networks, no_networks = _networks(output, source, baseline)
+    found, no_relief = _relief(source)
     path = file or run / PAGE
-    parts = write_report(source, path, networks, why_none=why_none)
+    parts = write_report(source, path, Extras(networks, no_networks, found, no_relief))
     missing = {part.key: part.missing for part in parts if part.missing}
     drawn = [part.key for part in parts if not part.missing]
     document = {"run": str(run), "file": str(path), "status": source.status, "figures": drawn, "missing": missing}
@@ -79,6 +82,25 @@ def _networks(output: Output, source: Source, baseline: str) -> tuple[tuple[Netw
     except LanefitError as error:
         output.warn(f"{name} is not drawn: {error}")
         return (winner,), ""
+
+
+def _relief(source: Source) -> tuple[Relief, str]:
+    """The landscape by the estimator that the search left in the cache; a report fits none, which takes minutes."""
+    from ..estimator.network import NetworkEstimator
+    from ..models.registry import families, find_task
+    from ..nas.curation import engine_costs
+    from ..nas.estimators import cached_estimator_path
+    from ..nas.report.relief import relief
+    from ..targets.spec import load_spec
+
+    config = source.config
+    try:
+        spec, task = load_spec(config.target), find_task(config.task)
+        estimator = NetworkEstimator.load(cached_estimator_path(spec, families.get(config.family), task), spec)
+        return relief(config, source.run.get("facts", {}).get("curation"), engine_costs(spec, estimator), task), ""
+    except LanefitError as error:
+        hint = f"`lanefit curate {config.family} --target {config.target}` fits and keeps one"
+        return (), f"There is no estimator here to draw it with: {error.what}; {hint}."
 
 
 def _subject(result: SearchResult) -> tuple[str, Architecture] | None:

@@ -60,7 +60,7 @@ def formula_run(path: Path, measured_factor: float = 1.02, **changes: object) ->
         "finalists": 3,
         "seed": 5,
     }
-    budgets = {"latency": "400us", "accuracy": "50%"}
+    budgets = {"latency": "250us", "accuracy": "50%"}
     config = SearchConfig().replaced(**{**settings, "budgets": budgets, "knobs": KNOBS, "curate": False, **changes})
     run_search(config, path, FormulaBench(measured_factor=measured_factor), command=["lanefit", "search"])
     return read_source(path)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from ...common.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
+from ..curation.landscape import Landscape as Relief
 from ..report_data import Plane, Point
 from .clouds import Landscape
 from .history import History, Line
@@ -89,6 +92,21 @@ def landscape_plot(landscape: Landscape) -> go.Figure:
         figure.add_hline(landscape.budget_us, line={"color": ORANGE, "dash": "dash", "width": _LIMIT_LINE})
     figure.update_xaxes(type="log")
     figure.update_yaxes(type="log")
+    return figure
+
+
+def relief_plot(found: Sequence[Relief]) -> go.Figure:
+    """A map for each landscape, powers of two over its lowest point; dips are marked, refused networks left white."""
+    titles = [f"{each.title}: {len(each.dips)} dips" for each in found]
+    figure = make_subplots(cols=len(found), subplot_titles=titles, horizontal_spacing=0.05)
+    for column, each in enumerate(found, start=1):
+        figure.add_heatmap(z=np.log2(each.values).tolist(), coloraxis="coloraxis", row=1, col=column)
+        marker = {"color": RED, "symbol": "x", "line": {"color": "white", "width": 1}}
+        x, y = [dip[1] for dip in each.dips], [dip[0] for dip in each.dips]
+        figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name="dip", showlegend=False, row=1, col=column)
+    colours = {"colorscale": "Viridis", "colorbar": {"title": {"text": "doublings"}}}
+    figure.update_layout(template="simple_white", height=420, coloraxis=colours, margin={"l": 40, "r": 20, "t": 40})
+    figure.update_xaxes(title="half of the knobs, raised")
     return figure
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ...common.units import format_us
 from ..results import SearchResult, TrialRecord
 from .clouds import DrawnPlane, landscape, planes
@@ -13,7 +15,16 @@ from .diagram import draw_diagram
 from .history import history
 from .importance import FEWEST_TRIALS, Value, importance
 from .network import Block, NetworkSketch
-from .plots import curves_plot, history_plot, hypervolume_plot, importance_plot, landscape_plot, pareto_plot
+from .plots import (
+    curves_plot,
+    history_plot,
+    hypervolume_plot,
+    importance_plot,
+    landscape_plot,
+    pareto_plot,
+    relief_plot,
+)
+from .relief import Relief
 from .source import Source
 from .tables import Table
 
@@ -37,15 +48,29 @@ class Section:
     missing: str = ""
 
 
-def sections(source: Source, networks: tuple[NetworkSketch, ...], why_none: str) -> list[Section]:
-    """All of them in the order of the page; what cannot be drawn says so. `why_none` is said without `networks`."""
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a run directory does not hold: compiled networks, baseline first, and the landscape of the space.
+
+    The reasons are said where there are none.
+    """
+
+    networks: tuple[NetworkSketch, ...] = ()
+    no_networks: str = "Nothing was compiled for this report."
+    relief: Relief = ()
+    no_relief: str = "Nothing was costed for this report."
+
+
+def sections(source: Source, extras: Extras = Extras()) -> list[Section]:
+    """All of them in the order of the page; what cannot be drawn says so."""
     result = source.result
     return [
-        *_pareto(result, networks),
+        *_pareto(result, extras.networks),
         *_history(result),
         _importance(result, "value", "the value that the search maximised", _feasible, lambda t: t.values[0]),
         _importance(result, "latency", "predicted latency", _costed, _latency),
-        _architecture(networks, why_none),
+        _architecture(extras.networks, extras.no_networks),
+        _relief(extras.relief, extras.no_relief),
         _landscape(result),
         _curves(result),
     ]
@@ -121,13 +146,26 @@ def _cells(block: Block) -> tuple[str, ...]:
     return (block.name, ", ".join(block.layers), shape, f"{block.macs:,}", f"{block.latency_us:,.1f}", block.bound)
 
 
+def _relief(found: Relief, why_none: str) -> Section:
+    title = "Landscape of the space"
+    if not found:
+        return Section("landscape", title, missing=why_none)
+    caption = (
+        "Cost over two directions, each of which raises half of the knobs, in doublings of the lowest. A dip (cross) "
+        "is lower than its neighbours: a search that climbs would stop there."
+    )
+    rows = [(each.title, str(len(each.dips)), f"{np.nanmax(each.values):,.0f}") for each in found]
+    table = Table("Landscapes", ("cost", "dips", "highest over lowest"), rows)
+    return Section("landscape", title, caption, relief_plot(found), table=table)
+
+
 def _landscape(result: SearchResult) -> Section:
     found = landscape(result)
-    title = "Landscape: MACs are not latency"
+    title = "Latency over MACs"
     if found is None:
-        return Section("landscape", title, missing="No candidate was costed.")
+        return Section("macs", title, missing="No candidate was costed.")
     caption = "Every candidate that the target can run." + _thinned(len(found.points), found.total)
-    return Section("landscape", title, caption, landscape_plot(found))
+    return Section("macs", title, caption, landscape_plot(found))
 
 
 def _curves(result: SearchResult) -> Section:

@@ -11,25 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...common.files import write_atomic
-from .network import NetworkSketch
-from .sections import Section, sections
+from .sections import Extras, Section, sections
 from .source import Source
 from .tables import tables
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-NO_NETWORK = "Nothing was compiled for this report."
-
 
 def write_report(
-    source: Source, path: Path, networks: tuple[NetworkSketch, ...] = (), *, why_none: str = NO_NETWORK
+    source: Source,
+    path: Path,
+    extras: Extras = Extras(),  # noqa: B008  (frozen)
 ) -> list[Section]:
-    """Writes the page to `path` atomically and returns its sections.
-
-    `networks` are what the architecture diagram shows, baseline first; `why_none` is said where it shows nothing.
-    """
-    parts = sections(source, networks, why_none)
+    """Writes the page to `path` atomically and returns its sections."""
+    parts = sections(source, extras)
     write_atomic(path, render(source, parts).encode())
     return parts
 
