@@ -97,7 +97,7 @@ class Browser:
                 self.page.complaints.append(json.dumps(params["args"]))
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.page.complaints.append(json.dumps(params["entry"]))
-            case "Network.requestWillBeSent":
+            case "Network.requestWillBeSent" if not params["request"]["url"].startswith("data:"):
                 self.page.requests.append(params["request"]["url"])
 
 

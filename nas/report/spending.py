@@ -73,8 +73,10 @@ def _curves(result: SearchResult) -> dict[str, tuple[float, ...]]:
     """The longest learning curve of every architecture that trained, by digest."""
     curves: dict[str, tuple[float, ...]] = {}
     for trained in (*result.trials, *result.finalists):
+        if trained.accuracy is None:
+            continue
         digest = trained.architecture.digest()
-        if trained.accuracy is not None and len(trained.curve) >= len(curves.get(digest, ())):
+        if len(trained.curve) >= len(curves.get(digest, ())):
             curves[digest] = trained.curve
     return curves
 
