@@ -79,7 +79,13 @@ def run_worker(
     directions: list[Direction] = [DIRECTIONS[objective] for objective in config.objectives]
     sampler = strategy.sampler or config.sampler
     with open_study(
-        place, sampler=sampler, directions=directions, seed=config.seed, name=shared.name, shared=True
+        place,
+        sampler=sampler,
+        directions=directions,
+        seed=config.seed,
+        name=shared.name,
+        shared=True,
+        pruner=config.pruner,
     ) as study:
         try:
             strategy.run(_WorkerSession(config, bench, study, run, progress))
