@@ -240,3 +240,15 @@ def test_a_score_that_only_measures_size_is_pointed_out() -> None:
     warnings = size_warnings(cohort, macs)
     assert len(warnings) == 1
     assert warnings == ["big only measures size here: 100% of its order over 5 networks follows from it"]
+
+
+def test_grasp_of_normalised_convolutions_is_their_squared_gradient_norm() -> None:
+    torch.manual_seed(0)
+    parts = [(nn.Conv2d(a, b, 3, bias=False), nn.BatchNorm2d(b, eps=1e-12)) for a, b in ((3, 6), (6, 4))]
+    module = nn.Sequential(*parts[0], nn.ReLU(), *parts[1], nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    inputs, labels = minibatch().double(), torch.tensor([0, 1, 2, 3, 0, 1])
+    loss = nn.functional.cross_entropy(module.train()(inputs), labels)
+    weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
+    squared = sum(float(gradient.square().sum()) for gradient in torch.autograd.grad(loss, weights))
+    found = PROXIES.get("grasp").score(Subject(module, inputs, macs=1, labels=labels))
+    assert found == pytest.approx(math.asinh(squared * 1e6), rel=1e-6)
