@@ -10,7 +10,8 @@ Search     TPE over both spaces with the same seeds, two objectives: a zero-shot
            units of the full space) and latency by the exact estimator. Hypervolume at equal trials, against one
            reference point (the 95 % quantile of the latency and the 5 % quantile of the score of the full space's
            sample), with latency as it is and as its logarithm. `reached_after` counts the curated trials until the
-           uncurated result of all trials is reached, None where it is not.
+           uncurated result of all trials is reached, None where it is not; a ratio is None where the full space found nothing
+           better than the reference.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ PROXIES = ("naswot", "synflow")
 BATCH = 8
 TRIALS = (50, 100, 200)
 REACH = 60
+WORST = -10.0  # deviations below the mean: what a degenerate network scores
 UNITS, SAMPLE = 40, 300  # architectures that give the score its units, and the reference point
 
 Point = tuple[float, float]
@@ -72,7 +74,7 @@ class Setting:
 
     def score(self, architecture: Architecture) -> float:
         found = self.raw(architecture)
-        return fmean((found[name] - mean) / deviation for name, (mean, deviation) in self.units.items())
+        return fmean(max(WORST, (found[name] - mean) / deviation) for name, (mean, deviation) in self.units.items())
 
     def raw(self, architecture: Architecture) -> dict[str, float]:
         if architecture not in self.scores:
@@ -184,7 +186,8 @@ def compare(full: list[Point], curated: list[Point], reference: Point, scale: Ca
     before, after = volumes(full), volumes(curated)
     counts = [count for count in TRIALS if count <= len(before)] or [len(before)]
     reached = next((i + 1 for i, volume in enumerate(after) if volume >= before[-1]), None)
-    return {"ratio": {count: after[count - 1] / before[count - 1] for count in counts}, "reached_after": reached}
+    ratio = {count: after[count - 1] / before[count - 1] if before[count - 1] else None for count in counts}
+    return {"ratio": ratio, "reached_after": reached}
 
 
 def one_seed(setting: Setting, sampler: str, seed: int, trials: int, reference: Point) -> dict[str, Any]:
@@ -217,13 +220,15 @@ def _work(seed: int) -> dict[str, Any]:
 
 def summary(seeds: list[dict[str, Any]], scale: str) -> dict[str, Any]:
     counts = list(seeds[0][scale]["ratio"])
-    ratios = {count: [found[scale]["ratio"][count] for found in seeds] for count in counts}
+    known = {count: [found[scale]["ratio"][count] for found in seeds] for count in counts}
+    ratios = {count: [ratio for ratio in known[count] if ratio is not None] for count in counts}
     reached = [found[scale]["reached_after"] for found in seeds]
+    middle = median(math.inf if r is None else r for r in reached)
     return {
-        "at_least_as_good": {count: fmean(ratio >= 1 for ratio in ratios[count]) for count in counts},
-        "mean_ratio": {count: fmean(ratios[count]) for count in counts},
-        "sd_ratio": {count: float(np.std(ratios[count])) for count in counts},
-        "median_reached_after": median(math.inf if r is None else r for r in reached),
+        "at_least_as_good": {n: fmean(r is None or r >= 1 for r in known[n]) for n in counts},
+        "mean_ratio": {n: fmean(ratios[n]) if ratios[n] else None for n in counts},
+        "sd_ratio": {n: float(np.std(ratios[n])) if ratios[n] else None for n in counts},
+        "median_reached_after": middle if math.isfinite(middle) else None,
         f"reached_within_{REACH}": fmean(r is not None and r <= REACH for r in reached),
     }
 
