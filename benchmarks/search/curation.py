@@ -10,8 +10,8 @@ Search     TPE over both spaces with the same seeds, two objectives: a zero-shot
            units of the full space) and latency by the exact estimator. Hypervolume at equal trials, against one
            reference point (the 95 % quantile of the latency and the 5 % quantile of the score of the full space's
            sample), with latency as it is and as its logarithm. `reached_after` counts the curated trials until the
-           uncurated result of all trials is reached, None where it is not; a ratio is None where the full space found nothing
-           better than the reference.
+           uncurated result of all trials is reached, None where it is not; a ratio is None where the full space
+           found nothing better than the reference.
 """
 
 from __future__ import annotations
