@@ -30,7 +30,9 @@ def search_document(
     place: Path, result: SearchResult, curation: CurationReport | None, files: list[str]
 ) -> dict[str, Any]:
     """The JSON result; the trials themselves are in run.json."""
-    feasible = sum(trial.feasible for trial in result.trials)
+    from ..nas.report.spending import violations
+
+    held, feasible = violations(result), sum(trial.feasible for trial in result.trials)
     return {
         "run": str(place),
         "seed": result.seed,
@@ -38,6 +40,7 @@ def search_document(
         "winner": result.winner.as_dict() if result.winner else None,
         "finalists": [finalist.as_dict() for finalist in result.finalists],
         "trials": {"count": len(result.trials), "feasible": feasible, "refused": _refused(result)},
+        "violations": {"measured": held.measured, "outside": held.broken, "above": held.above, "rate": held.rate},
         "curation": curation.as_dict() if curation else None,
         "warnings": list(result.warnings),
         "files": files,
@@ -46,18 +49,30 @@ def search_document(
 
 def search_tables(place: Path, result: SearchResult, curation: CurationReport | None, files: list[str]) -> list[Any]:
     """Verdict, winner, finalists, trials, curation."""
+    from ..nas.report.spending import violations
+
     shown: list[Any] = []
     if result.winner:
         shown += [judgement_line(result.winner.verdict), _winner(result.winner)]
     shown.append(_finalists(result))
     feasible = sum(trial.feasible for trial in result.trials)
+    held = violations(result)
     rows: list[tuple[str, object]] = [
         ("trials", f"{len(result.trials)}, {feasible} inside the budget, {_refused(result)} refused by the target"),
         ("seed", result.seed),
     ]
+    if held.measured:
+        missed = (
+            f"{held.broken} of {held.measured} candidates that were compiled missed the budget that they were to keep"
+        )
+        rows.append(("violations", missed))
     if curation:
         rows.append(("curation", _curated(curation)))
-    rows += [("run", str(place)), ("files", ", ".join(files)), ("next", f"lanefit export {place} -o winner.lanefit")]
+    rows += [
+        ("run", str(place)),
+        ("files", ", ".join(files)),
+        ("next", f"lanefit report {place}; lanefit export {place} -o winner.lanefit"),
+    ]
     shown.append(pairs(rows))
     return shown
 

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ...common.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
+from ...common.units import format_us
 from ..curation.landscape import Landscape as Relief
 from ..report_data import Plane, Point
 from .clouds import Landscape
@@ -42,8 +43,7 @@ def pareto_plot(plane: Plane, baseline: tuple[str, float] | None = None) -> go.F
     _unscored(figure, plane)
     _limits(figure, plane.budget_us, plane.floor)
     if baseline:
-        line = {"color": "black", "dash": "dot", "width": 1}
-        figure.add_vline(baseline[1], line=line, annotation_text=baseline[0], annotation_position="bottom right")
+        _baseline(figure, *baseline, _reach(plane))
     return figure
 
 
@@ -61,7 +61,15 @@ def hypervolume_plot(history: History) -> go.Figure:
     share = history.feasible
     line = {"color": ORANGE, "dash": "dot"}
     figure.add_scatter(x=share.at, y=share.values, mode="lines", line=line, name="share that is feasible", yaxis="y2")
-    axis = {"overlaying": "y", "side": "right", "range": [0, 1.05], "tickformat": ".0%", "showgrid": False}
+    axis = {
+        "overlaying": "y",
+        "side": "right",
+        "range": [0, 1.05],
+        "dtick": 0.25,
+        "tickmode": "linear",
+        "tickformat": ".0%",
+        "showgrid": False,
+    }
     figure.update_layout(yaxis2={**axis, "title": {"text": "feasible"}}, margin={"r": 70})
     return figure
 
@@ -161,12 +169,26 @@ def _pairs(figure: go.Figure, plane: Plane) -> None:
         figure.add_scatter(x=x, y=y, mode="lines", line=line, name="predicted to measured", hoverinfo="skip")
 
 
+def _reach(plane: Plane) -> float:
+    """How far to the right a plane goes at most, so that what lies far off does not squeeze the rest."""
+    inside = [point.latency_us for point in plane.points] + ([plane.budget_us] if plane.budget_us else [])
+    return 1.5 * max(inside, default=max(plane.unscored_us, default=0.0))
+
+
+def _baseline(figure: go.Figure, name: str, latency_us: float, reach: float) -> None:
+    if latency_us <= reach:
+        line = {"color": "black", "dash": "dot", "width": 1}
+        figure.add_vline(latency_us, line=line, annotation_text=name, annotation_position="bottom right")
+    else:
+        text = f"{name}: {format_us(latency_us)} →"
+        figure.add_annotation(text=text, x=1, y=0.02, xref="paper", yref="paper", xanchor="right", showarrow=False)
+
+
 def _unscored(figure: go.Figure, plane: Plane) -> None:
     """Ticks at the bottom for candidates that never got a quality, as far as they do not squeeze the rest."""
     if not plane.unscored_us:
         return
-    inside = [point.latency_us for point in plane.points] + ([plane.budget_us] if plane.budget_us else [])
-    reach = 1.5 * max(inside, default=max(plane.unscored_us))
+    reach = _reach(plane)
     near = [latency for latency in plane.unscored_us if latency <= reach]
     beyond = len(plane.unscored_us) - len(near)
     name = "outside of the budget, not scored" + (f" ({beyond:,} more to the right)" if beyond else "")

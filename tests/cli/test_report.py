@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from cli_runner import Cli
 from report_runs import formula_run
+from rich.console import Console
 
+from lanefit.cli.search_report import search_document, search_tables
 from lanefit.common.errors import BudgetError
 
 
@@ -54,6 +56,17 @@ def test_a_search_that_found_nothing_shows_its_nearest_miss(cli: Cli, tmp_path: 
     assert "architecture" in ran.document["figures"]
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "nearest miss (trial " in text
+
+
+def test_a_search_says_how_many_predictions_broke_the_budget(tmp_path: Path) -> None:
+    source = formula_run(tmp_path / "run", trials=12)
+    document = search_document(tmp_path / "run", source.result, None, [])
+    assert document["violations"] == {"measured": 3, "outside": 0, "above": 0, "rate": 0}
+    console = Console(width=200)
+    with console.capture() as captured:
+        for part in search_tables(tmp_path / "run", source.result, None, []):
+            console.print(part)
+    assert "0 of 3 candidates" in captured.get()
 
 
 def test_a_folder_that_holds_no_search_is_refused(cli: Cli, tmp_path: Path) -> None:
