@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..common.environment import environment, versions
 from ..common.errors import ConfigError, InputError, LanefitError
@@ -24,7 +24,9 @@ from ..common.files import canonical_json, read_json, read_json_lines, write_ato
 from .config import SearchConfig, load_config
 from .results import SearchResult
 from .seeds import draw_root_seed
-from .storage import Place, parse_place
+
+if TYPE_CHECKING:
+    from .storage import Place  # whose module imports optuna: looking at a run needs none of it
 
 SCHEMA_VERSION = 1
 TRIALS_INSIDE = 5000  # with more, run.json would be too large for what only asks it for the winner
@@ -118,7 +120,11 @@ class RunDirectory:
         if storage is not None and (stored is None or storage.shown != stored["place"]):
             kept = stored["place"] if stored else "the directory itself"
             raise ConfigError(f"the trials of this search are kept in {kept}", where="--storage", hint="drop it")
-        return (storage or parse_place(stored["place"], where=str(self.record)), stored["study"]) if stored else None
+        if not stored:
+            return None
+        from .storage import parse_place
+
+        return storage or parse_place(stored["place"], where=str(self.record)), stored["study"]
 
     def finish(self, status: str, result: SearchResult | None = None, error: LanefitError | None = None) -> None:
         """Replaces run.json with the outcome."""
