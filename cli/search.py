@@ -48,6 +48,18 @@ def search(
     strategy: Annotated[str, _option("--strategy", help="See `lanefit list strategies`.", metavar="NAME")] = "",
     sampler: Annotated[str, _option("--sampler", help="See `lanefit list samplers`.", metavar="NAME")] = "",
     trials: Annotated[int | None, _option("--trials", help="Architectures to try.", min=1)] = None,
+    trainings: Annotated[
+        int | None, _option("--trainings", help="Networks to train, of however many are tried.", min=1)
+    ] = None,
+    train_seconds: Annotated[
+        float | None, _option("--train-seconds", help="Time for training; none begins that would outlast it.")
+    ] = None,
+    pruner: Annotated[
+        str, _option("--pruner", help="What ends weak trainings: median, halving, hyperband, none.", metavar="NAME")
+    ] = "",
+    inherit: Annotated[
+        bool | None, _option("--inherit/--no-inherit", help="Start trainings from the most similar trained network.")
+    ] = None,
     finalists: Annotated[int | None, _option("--finalists", help="Candidates of the last round.", min=1)] = None,
     epochs: Annotated[int | None, _option("--epochs", help="Epochs that finalists train.", min=1)] = None,
     seed: Annotated[
@@ -76,7 +88,8 @@ def search(
     """
     flags = {
         "family": family, "task": task, "target": target, "strategy": strategy, "sampler": sampler,
-        "trials": trials, "finalists": finalists, "seed": seed, "energy": energy,
+        "trials": trials, "finalists": finalists, "seed": seed, "energy": energy, "trainings": trainings,
+        "train_seconds": train_seconds, "pruner": pruner, "inherit": inherit,
     }  # fmt: skip
     if resume is not None and (name or directory or config):
         raise ConfigError(

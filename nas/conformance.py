@@ -5,18 +5,57 @@ Needs pytest.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from ..common.errors import BudgetError
+from ..common.errors import BudgetError, Interrupted
+from ..models.architecture import Architecture
 from .config import SearchConfig
 from .results import SearchResult
 from .rundir import RunDirectory
-from .scoring import Workbench
+from .scoring import Cost, Estimate, OnEpoch, Training, Workbench
 from .search import run_search
+from .space import Space
 from .strategies import STRATEGIES
+
+
+class Watched:
+    """A workbench that notes what is trained, and is interrupted instead of training more than `most`."""
+
+    def __init__(self, bench: Workbench, most: int | None = None) -> None:
+        self._bench, self._most = bench, most
+        self.trained: list[Architecture] = []
+
+    @property
+    def space(self) -> Space:
+        return self._bench.space
+
+    def estimate(self, architecture: Architecture) -> Estimate:
+        return self._bench.estimate(architecture)
+
+    def score(self, architecture: Architecture, seed: int) -> dict[str, float]:
+        return self._bench.score(architecture, seed)
+
+    def train(
+        self,
+        architecture: Architecture,
+        seed: int,
+        on_epoch: OnEpoch,
+        *,
+        start: Mapping[str, NDArray[np.generic]] | None = None,
+    ) -> Training:
+        if len(self.trained) == self._most:
+            raise KeyboardInterrupt
+        self.trained.append(architecture)
+        return self._bench.train(architecture, seed, on_epoch, start=start)
+
+    def measure(self, architecture: Architecture) -> Estimate | None:
+        return self._bench.measure(architecture)
 
 
 class StrategyConformance:
@@ -71,6 +110,31 @@ class StrategyConformance:
 
     def test_equal_seeds_give_equal_results(self, done: tuple[SearchResult, Path], tmp_path: Path) -> None:
         assert self.search(tmp_path / "again") == done[0]
+
+    def test_exactly_the_trainings_that_were_asked_for_are_spent_inside_the_budget(self, tmp_path: Path) -> None:
+        self._needs_training()
+        for trainings in (1, 6, 10):
+            bench = Watched(self.make_bench())
+            config = self.config.replaced(strategy=self.strategy, trainings=trainings, trials=3 * self.config.trials)
+            result = run_search(config, tmp_path / str(trainings), bench)
+            digests = {architecture.digest() for architecture in bench.trained}
+            assert len(bench.trained) == len(digests) == trainings
+            costs = [Cost.of(bench.estimate(architecture)) for architecture in bench.trained]
+            assert all(cost.check(result.budget.hardware()).passed for cost in costs)
+
+    def test_a_search_that_is_interrupted_between_trainings_resumes_as_if_undisturbed(self, tmp_path: Path) -> None:
+        self._needs_training()
+        config = self.config.replaced(strategy=self.strategy, trainings=10, trials=3 * self.config.trials)
+        whole = run_search(config, tmp_path / "whole", self.make_bench())
+        for most in (3, 9):
+            directory = tmp_path / str(most)
+            with pytest.raises(Interrupted):
+                run_search(config, directory, Watched(self.make_bench(), most))
+            assert run_search(None, directory, self.make_bench(), resume=True) == whole
+
+    def _needs_training(self) -> None:
+        if not STRATEGIES.get(self.strategy).trains:
+            pytest.skip(f"{self.strategy} trains nothing")
 
     def test_an_impossible_budget_shows_the_nearest_misses(self, tmp_path: Path) -> None:
         with pytest.raises(BudgetError, match="missed by") as caught:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.trial import Trial
 
 from lanefit.common.errors import UnsupportedError
@@ -102,6 +103,7 @@ class FakeBench:
     scored: int = 0
     trainings: int = 0
     epochs_seen: int = 0
+    inherited: list[bool] = field(default_factory=list)
 
     def estimate(self, architecture: Architecture) -> Cost:
         self.estimates += 1
@@ -125,8 +127,16 @@ class FakeBench:
     def estimate_quietly(self, architecture: Architecture) -> float:
         return FakeBench().estimate(architecture).latency_us
 
-    def train(self, architecture: Architecture, seed: int, on_epoch: OnEpoch) -> Training:
+    def train(
+        self,
+        architecture: Architecture,
+        seed: int,
+        on_epoch: OnEpoch,
+        *,
+        start: Mapping[str, NDArray[np.generic]] | None = None,
+    ) -> Training:
         self.trainings += 1
+        self.inherited.append(start is not None)
         if self.trainings == self.kill_training:
             os.kill(os.getpid(), signal.SIGKILL)
         final = 1 - 1 / (1 + math.log(self.estimate_quietly(architecture)))

@@ -89,12 +89,13 @@ def _rows(file: Path, column: str) -> list[dict[str, str]]:
 def _row(row: dict[str, str], column: str) -> tuple[Architecture, float] | str:
     """Architecture and value, or the reason for leaving the row out."""
     try:
-        value = float(row[column] or "nan")
         architecture = parse_architecture(row[ARCHITECTURE])
-    except ValueError:
-        return "no number"
     except ConfigError:
         return "no architecture"
+    try:
+        value = float(row[column] or "nan")
+    except ValueError:
+        return "no number"
     if not math.isfinite(value):
         return "empty"
     return (architecture, value) if connected(architecture) else "disconnected"
