@@ -70,10 +70,17 @@ def accuracy_plane(result: SearchResult) -> Plane | None:
 
 
 def score_plane(result: SearchResult) -> Plane | None:
-    """Trials that were scored untrained, at their estimated latency; None when none was."""
-    scored = [trial for trial in result.trials if trial.scores and trial.accuracy is None]
+    """Trials that were judged untrained, at their estimated latency; None when none was.
+
+    Where a strategy scores no network, what it told the sampler stands in for scores, if that tells trials apart.
+    """
+    untrained = [trial for trial in result.trials if trial.accuracy is None]
+    scored = [trial for trial in untrained if trial.scores]
+    quality = "zero-shot score" if scored else "value that was maximised"
+    if not scored and len({trial.values[0] for trial in untrained if trial.feasible}) > 1:
+        scored = untrained
     points = [_trial_point(trial, trial.values[0]) for trial in scored if trial.feasible]
-    return _trial_plane("zero-shot score", points, result, None) if scored else None
+    return _trial_plane(quality, points, result, None) if scored else None
 
 
 def _trial_plane(quality: str, points: Sequence[Point], result: SearchResult, floor: float | None) -> Plane:

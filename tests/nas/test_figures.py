@@ -35,7 +35,8 @@ def test_nothing_beats_a_point_of_the_front_and_everything_else_is_beaten(cloud:
             assert any(best.latency_us <= point.latency_us and best.quality >= point.quality for best in front)
 
 
-def test_the_screen_shows_every_candidate_that_has_a_cost(result: SearchResult) -> None:
+def test_the_screen_shows_every_candidate_that_has_a_cost(tmp_path: Path) -> None:
+    result = run_search(toy_config(strategy="zero-shot"), tmp_path / "run", FakeBench())
     plane = screen_plane(result)
     assert plane is not None
     assert plane.quality == "zero-shot score"

@@ -108,6 +108,13 @@ def test_planes_tell_scores_from_accuracies_and_keep_the_front(source: Source) -
     assert any(point.measured for point in found["pareto-finalists"].plane.points)
 
 
+def test_a_search_by_estimates_alone_has_a_plane_of_what_it_maximised(tmp_path: Path) -> None:
+    found = formula_run(tmp_path / "run", strategy="zero-cost", budgets={"latency": "250us"}).result
+    plane = planes(found)[0].plane
+    assert plane.quality == "value that was maximised"
+    assert len(plane.points) == sum(trial.feasible for trial in found.trials) > 1
+
+
 def test_a_hundred_thousand_trials_leave_a_few_thousand_points() -> None:
     generator = np.random.default_rng(1)
     budget = Budget(latency_us=1)
