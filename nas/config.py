@@ -25,9 +25,10 @@ class SearchConfig(BaseModel):
     values, which stand in the order of their cost if `ordered`; `energy` is the
     file of an estimator of energies, for budgets of them; `train` holds settings of the training loop. `trials`
     are candidates that are costed and, where the strategy screens, scored; `trainings` are networks that are trained,
-    `train_seconds` the time for that: no training begins that would probably outlast it. Without either, strategies
-    that screen train their finalists and `multi-shot` every feasible trial. `inherit` lets children start from their
-    parents' weights. Results repeat bit for bit with one worker only, so more than one is refused.
+    `train_seconds` the processor seconds for that, screen and supernet counted in: no training begins that would
+    probably outlast them. Without either, strategies that screen train their finalists and `multi-shot` every feasible
+    trial. `inherit` lets children start from their parents' weights. Results repeat bit for bit with one worker only,
+    so more than one is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

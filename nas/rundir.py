@@ -5,6 +5,7 @@ run.json      status, command, seeds, versions, environment, results; replaced a
 trials.jsonl  the trials of a search that has thousands, which run.json then only counts
 study.db      Optuna's storage, also for optuna-dashboard; absent when run.json says that trials are kept elsewhere
 weights/      trained weights of the finalists, by architecture digest
+supernet.npz  shared weights, where the strategy trains a supernet
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class RunDirectory:
 
     def weights(self, digest: str) -> Path:
         return self.path / "weights" / f"{digest}.npz"
+
+    @property
+    def supernet(self) -> Path:
+        """The shared weights and the optimiser of a supernet, after its last finished epoch."""
+        return self.path / "supernet.npz"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

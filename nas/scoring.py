@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ..common.budget import Budget, Verdict
 from ..export.graph import Graph
 from ..models.architecture import Architecture
+from .oneshot.pool import FeasiblePool
 from .space import Space
 
 if TYPE_CHECKING:
@@ -176,4 +178,37 @@ class ScreensMany(Protocol):
 
     def screen_many(self, architectures: Sequence[Architecture]) -> Sequence[Screened | None]:
         """The cost of each, None for what the target cannot run."""
+        ...
+
+
+class Subnets(Protocol):
+    """A trained supernet: what its shared weights say of an architecture."""
+
+    def accuracy(self, architecture: Architecture) -> float:
+        """Validation accuracy (0..1) without any training of the subnet."""
+        ...
+
+    def weights(self, architecture: Architecture) -> Mapping[str, NDArray[np.generic]]:
+        """What a training of the architecture may begin with."""
+        ...
+
+
+@runtime_checkable
+class WithSupernet(Protocol):
+    """A workbench whose family can share weights between architectures."""
+
+    @property
+    def space(self) -> Space: ...
+
+    def supernet_epochs(self, pool: FeasiblePool, seed: int, seconds: float) -> int:
+        """How many epochs of a supernet `seconds` of processor time pay for, from timing a few steps."""
+        ...
+
+    def supernet(
+        self, pool: FeasiblePool, seed: int, *, epochs: int, state: Path, on_epoch: Callable[[int], None]
+    ) -> Subnets:
+        """Trains a supernet on the architectures of `pool` and no others, or goes on with the training in `state`.
+
+        `on_epoch` hears the number of finished epochs.
+        """
         ...

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     CHILDREN = 5
     BATCH = 6
     PREDICTOR = 7
+    SUPERNET = 8
 
 
 def seed_for(root: int, stream: Stream, index: int = 0) -> int:

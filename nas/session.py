@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ MEASURE_FACTOR = 5  # at most this many candidates are measured for each place a
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Progress of a search: `done` of `total` in the stage "screen" or "train"; `text` is for a status line."""
+    """Progress of a search: `done` of `total` in the stage "screen", "supernet" or "train"; `text` for the status."""
 
     stage: str
     done: int
@@ -37,6 +37,8 @@ class Step:
 
 
 Progress = Callable[[Step], None]
+Weights = Mapping[str, NDArray[np.generic]]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Session:
         self.ledger = Ledger(config.trainings, config.train_seconds)
         self._costs: dict[str, tuple[Cost | UnsupportedError, dict[str, Any]]] = {}
         self._parents: dict[str, tuple[Architecture, float]] = {}
+        self.start_from: Callable[[Architecture], Weights] | None = None  # weights that trainings begin with
 
     def explore(
         self,
@@ -169,10 +172,10 @@ class Session:
         return training
 
     def _train_now(self, architecture: Architecture, on_epoch: OnEpoch) -> tuple[Training, dict[str, Any]]:
-        digest, begun = architecture.digest(), time.perf_counter()
-        more = {"start": self._inherited(architecture)} if self.config.inherit else {}
+        digest, begun = architecture.digest(), time.process_time()
+        more = self._start(architecture)
         training = self.bench.train(architecture, seed_for(self.seed, Stream.TRAINING), on_epoch, **more)
-        stored: dict[str, Any] = {"seconds": time.perf_counter() - begun}
+        stored: dict[str, Any] = {"seconds": time.process_time() - begun}
         if training.stopped:
             self.study.set_note(f"stopped:{digest}", stored)
             return training, stored
@@ -180,6 +183,22 @@ class Session:
         stored |= {name: getattr(training, name) for name in ("accuracy", "accuracy_test", "curve")}
         self.study.set_note(f"training:{digest}", stored)
         return training, stored
+
+    def _start(self, architecture: Architecture) -> dict[str, Weights | None]:
+        if self.start_from is not None:
+            return {"start": self.start_from(architecture)}
+        return {"start": self._inherited(architecture)} if self.config.inherit else {}
+
+    def charged(self, stage: str, work: Callable[[], Found]) -> Found:
+        """Does `work` and enters its processor seconds into the ledger; a resumed search enters what it took then.
+
+        Of a stage that was interrupted, only the last sitting counts. Trainings enter themselves: they are no part of
+        a stage.
+        """
+        begun = time.process_time()
+        found = work()
+        self.ledger.charge(stage, self.note(f"seconds:{stage}", lambda: time.process_time() - begun))
+        return found
 
     def _remember_training(self, record: TrialRecord) -> None:
         """A training of an earlier sitting, as far as the trial itself trained."""
@@ -195,7 +214,7 @@ class Session:
         if accuracy is not None:
             self._parents.setdefault(digest, (architecture, accuracy))
 
-    def _inherited(self, architecture: Architecture) -> Mapping[str, NDArray[np.generic]] | None:
+    def _inherited(self, architecture: Architecture) -> Weights | None:
         """Weights of the trained network that differs in the fewest knobs, the more accurate one of equals."""
         parents = [(parent, accuracy) for parent, accuracy in self._parents.values() if parent != architecture]
         if not parents:

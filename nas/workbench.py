@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ from .curation import CurationReport, curate, engine_costs
 from .devices import resolve_device
 from .energy import EnergyModel, energy_model
 from .inheritance import inherit
+from .oneshot.pool import FeasiblePool
+from .oneshot.sandwich import SandwichConfig, epoch_seconds, train_supernet
+from .oneshot.subnets import TrainedSupernet
+from .oneshot.supernet import Supernet
 from .proxies import DEFAULT_PROXIES
 from .score_cache import ScoreCache
 from .scorer import Scorer, minibatch
@@ -133,6 +138,26 @@ class ModelWorkbench:
             stopped=result.stop is Stop.PRUNED,
             weights=state_arrays(module),
         )
+
+    def supernet_epochs(self, pool: FeasiblePool, seed: int, seconds: float) -> int:
+        once = epoch_seconds(self._supernet(seed), pool, self.task, self._sandwich(seed, epochs=1))
+        return int(seconds / once)
+
+    def supernet(
+        self, pool: FeasiblePool, seed: int, *, epochs: int, state: Path, on_epoch: Callable[[int], None]
+    ) -> TrainedSupernet:
+        found, settings = self._supernet(seed), self._sandwich(seed, epochs)
+        train_supernet(found, pool, self.task, settings, state=state, on_epoch=lambda done: on_epoch(done.epoch))
+        return TrainedSupernet(found, self.task, resolve_device(settings.device))
+
+    def _supernet(self, seed: int) -> Supernet:
+        return Supernet(self.space, self.task.channels, self.task.classes, seed=seed)
+
+    def _sandwich(self, seed: int, epochs: int) -> SandwichConfig:
+        """The search's training settings, as far as they concern a supernet."""
+        given = self._train_config
+        shared = {"device": given.device, "augment": given.augment, "limit": given.limit}
+        return SandwichConfig(epochs=epochs, seed=seed, label_smoothing=given.label_smoothing, **shared)
 
     def measure(self, architecture: Architecture) -> Estimate | None:
         if self._measure is None:

@@ -10,7 +10,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lanefit.models.architecture import Architecture, Knob, KnobValue
 from lanefit.models.family import Family
 from lanefit.models.layers import LayerBuilder, LayerSpec, MapShape
 from lanefit.nas.config import SearchConfig
+from lanefit.nas.oneshot.pool import FeasiblePool
 from lanefit.nas.scoring import Cost, OnEpoch, Training
 from lanefit.nas.search import run_search
 from lanefit.nas.space import Space
@@ -90,6 +91,16 @@ class KillingSpace(Space):
         return architecture
 
 
+class FakeSubnets:
+    """Judges by work, as its trainings do; what it gives to begin with is recognisable."""
+
+    def accuracy(self, architecture: Architecture) -> float:
+        return 1 - 1 / math.log(9 + FakeBench().estimate_quietly(architecture))
+
+    def weights(self, architecture: Architecture) -> Mapping[str, NDArray[np.generic]]:
+        return {"shared": np.full(1, int(architecture.digest()[:6], 16))}
+
+
 @dataclass
 class FakeBench:
     """Costs and scores grow with channels. Counts what it is asked for."""
@@ -104,6 +115,8 @@ class FakeBench:
     trainings: int = 0
     epochs_seen: int = 0
     inherited: list[bool] = field(default_factory=list)
+    pools: list[FeasiblePool] = field(default_factory=list)
+    starts: list[Mapping[str, NDArray[np.generic]] | None] = field(default_factory=list)
 
     def estimate(self, architecture: Architecture) -> Cost:
         self.estimates += 1
@@ -137,6 +150,7 @@ class FakeBench:
     ) -> Training:
         self.trainings += 1
         self.inherited.append(start is not None)
+        self.starts.append(start)
         if self.trainings == self.kill_training:
             os.kill(os.getpid(), signal.SIGKILL)
         final = 1 - 1 / (1 + math.log(self.estimate_quietly(architecture)))
@@ -147,6 +161,17 @@ class FakeBench:
             if not on_epoch(epoch, curve[-1]):
                 return Training(curve[-1], tuple(curve), stopped=True)
         return Training(curve[-1], tuple(curve), curve[-1] / 2, weights={"w": np.arange(3.0)})
+
+    def supernet_epochs(self, pool: FeasiblePool, seed: int, seconds: float) -> int:
+        return int(seconds)
+
+    def supernet(
+        self, pool: FeasiblePool, seed: int, *, epochs: int, state: Path, on_epoch: Callable[[int], None]
+    ) -> FakeSubnets:
+        self.pools.append(pool)
+        for epoch in range(1, epochs + 1):
+            on_epoch(epoch)
+        return FakeSubnets()
 
     def measure(self, architecture: Architecture) -> Cost | None:
         if self.measured_factor is None:

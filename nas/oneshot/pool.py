@@ -12,7 +12,7 @@ from ...models.architecture import Architecture
 from ..space import Space
 
 POOL = 256
-TRIES_FOR_EACH = 200
+TRIES_FOR_EACH = 40
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from ..weights import read_weights, save_weights
 from .pool import FeasiblePool
 from .supernet import Supernet
 
+_TIMED_STEPS = 6
 _WARM_UP = 0.1  # of all steps, with a learning rate that rises; it falls as a cosine afterwards
 
 
@@ -91,6 +92,19 @@ def train_supernet(
     return tuple(history)
 
 
+def epoch_seconds(supernet: Supernet, pool: FeasiblePool, task: Task, config: SandwichConfig) -> float:
+    """Processor seconds that an epoch takes, from a few steps; they change `supernet`, which is to be thrown away."""
+    run, rng = _Run(supernet, pool, task, config), np.random.default_rng(config.seed)
+    for resolution in {run.resolution(member) for member in pool.members}:
+        run.pixels(resolution)  # read once for all epochs
+    chosen = torch.arange(run.batch_size)
+    run.step(chosen, rng)  # the first one also allocates
+    begun = time.process_time()
+    for _ in range(_TIMED_STEPS):
+        run.step(chosen, rng)
+    return (time.process_time() - begun) / _TIMED_STEPS * run.steps
+
+
 class _Run:
     def __init__(self, supernet: Supernet, pool: FeasiblePool, task: Task, config: SandwichConfig) -> None:
         self.supernet, self.pool, self.task, self.config = supernet, pool, task, config
@@ -101,7 +115,7 @@ class _Run:
         groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         self.images: dict[int, Tensor] = {}
-        self.labels = torch.tensor(task.load(Split.TRAIN, self._resolution(pool.largest), limit=config.limit).labels)
+        self.labels = torch.tensor(task.load(Split.TRAIN, self.resolution(pool.largest), limit=config.limit).labels)
         self.batch_size = min(config.batch_size, len(self.labels))
         self.steps = len(self.labels) // self.batch_size
         self.mean, self.std = (torch.tensor(v, device=self.device).view(-1, 1, 1) for v in (task.mean, task.std))
@@ -113,7 +127,7 @@ class _Run:
         losses: list[tuple[float, float]] = []
         for step, chosen in enumerate(order.split(self.batch_size)):
             self._set_rate((number - 1 + step / self.steps) / self.config.epochs)
-            losses.append(self._step(chosen, rng))
+            losses.append(self.step(chosen, rng))
         first, second = np.mean(losses, axis=0).tolist()
         return SupernetEpoch(number, self.config.epochs, first, second)
 
@@ -152,7 +166,7 @@ class _Run:
         digests = [member.digest() for member in (self.pool.smallest, self.pool.largest)]
         return f"{parts} {c.augment} {c.limit} {self.task.name} {len(self.pool.members)} {digests}"
 
-    def _step(self, chosen: Tensor, rng: np.random.Generator) -> tuple[float, float]:
+    def step(self, chosen: Tensor, rng: np.random.Generator) -> tuple[float, float]:
         seed = int(rng.integers(2**62))
         labels = self.labels[chosen].to(self.device)
         self.optimizer.zero_grad()
@@ -174,18 +188,18 @@ class _Run:
 
     def _batch(self, architecture: Architecture, chosen: Tensor, seed: int) -> Tensor:
         """The chosen images at the architecture's resolution; the same seed changes them alike at each."""
-        pixels = self._pixels(self._resolution(architecture))[chosen].to(self.device, torch.float32) / 255
+        pixels = self.pixels(self.resolution(architecture))[chosen].to(self.device, torch.float32) / 255
         if self.config.augment:
             pixels = augment(pixels, torch.Generator().manual_seed(seed), flip=self.task.flip)
         return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
-    def _pixels(self, resolution: int) -> Tensor:
+    def pixels(self, resolution: int) -> Tensor:
         if resolution not in self.images:
             found = self.task.load(Split.TRAIN, resolution, limit=self.config.limit).images
             self.images[resolution] = torch.tensor(found)
         return self.images[resolution]
 
-    def _resolution(self, architecture: Architecture) -> int:
+    def resolution(self, architecture: Architecture) -> int:
         return self.supernet.family.input_shape(architecture, self.task.channels)[1]
 
     def _set_rate(self, done: float) -> None:

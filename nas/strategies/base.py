@@ -48,6 +48,7 @@ STRATEGIES: Registry[Strategy] = Registry(
     {
         "random": f"{__package__}.trained:RANDOM",
         "multi-shot": f"{__package__}.trained:MULTI_SHOT",
+        "one-shot": f"{__package__}.one_shot:ONE_SHOT",
         "zero-shot": f"{__package__}.screened:ZERO_SHOT",
         "hybrid": f"{__package__}.hybrid:HYBRID",
         "zero-cost": f"{__package__}.zero_cost:ZERO_COST",

@@ -1,5 +1,7 @@
 """`hybrid`: a zero-shot screen inside the budget, then trainings that a predictor chooses as it learns from them.
 
+0. Supernet, only where a quarter of the seconds pays for enough epochs (`supernet_stage.for_hybrid` has the rule): it
+   ranks the best of the screen together with the scores, and trainings begin with its weights.
 1. Screen. Half of its trials are wide draws, half changes of the best so far by combined log-rank of the scores.
 2. First trainings: the best of the screen that differ from one another; without a budget of trainings, that is all.
 3. Rounds. The predictor, fitted to all trainings so far, looks over every cheap draw and the neighbours of the best
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -25,10 +28,12 @@ from .candidates import Candidate, Candidates
 from .features import KnobFeatures, Matrix, cost_matrix, score_matrix
 from .ranking import ranked
 from .screened import assess_by_scores
+from .supernet_stage import for_hybrid
 from .trained import unspent
 
 FIRST_SHARE, FIRST_MOST = 3, 20  # one training in three, but no more than this, goes by scores alone
 SHORTLIST = 5  # networks that each round has scored
+JUDGED = 24  # networks of the screen that a supernet judges
 PARENTS = 10  # best networks whose neighbourhood is looked at
 OPTIMISM = 0.5  # standard deviations above the mean: the upper confidence bound
 MOST_ROUNDS = 40  # a round trains more than one network where there are more trainings
@@ -76,20 +81,45 @@ class _Run:
         self.knobs = KnobFeatures.of(session.bench.space)
         self.tried: dict[str, Finalist] = {}  # by digest: trained, or outside of the budget once measured
         self.predictor: AccuracyPredictor | None = None
+        self.stage, self.remark = session.charged("supernet plan", lambda: for_hybrid(session))
 
     def outcome(self) -> Outcome:
         session = self.session
-        plan = Plan.of(session.config.trials, session.ledger.left(session.config.finalists))
-        cohort = self._screen(plan.screen)
-        self._train(ranked(cohort, rank_scores([record.scores for record in cohort])), plan.first)
+        if self.stage is not None:
+            session.charged("supernet", self.stage.train)
+            session.start_from = self.stage.weights
+        plan = self._plan()
+        cohort = session.charged("screen", lambda: self._screen(plan.screen))
+        self._train(self._by_scores(cohort), plan.first - len(self._labelled()))
         number = 0
         while session.ledger.limited and session.ledger.open and len(self._labelled()) >= LEAST_LABELS:
             number += 1
-            cohort = self._shortlist(number, plan.trials_after(number - 1), plan.trials_after(number))
+            begun, total = plan.trials_after(number - 1), plan.trials_after(number)
+            cohort = session.charged(f"round {number}", partial(self._shortlist, number, begun, total))
             left, rounds_left = session.ledger.left(0), max(1, plan.rounds - number + 1)
             if not self._train(self._by_confidence(cohort), -(-left // rounds_left)):
                 break
         return self._conclude()
+
+    def _plan(self) -> Plan:
+        """How many trainings a limit of seconds pays for shows when one is done: the best of half of the trials."""
+        session, trials = self.session, self.session.config.trials
+        if session.config.train_seconds is not None and session.config.trainings is None:
+            cohort = session.charged("first half of the screen", lambda: self._screen(max(1, trials // 2)))
+            self._train(self._by_scores(cohort), 1)
+        return Plan.of(trials, session.ledger.trainings + session.ledger.left(session.config.finalists))
+
+    def _by_scores(self, cohort: Sequence[TrialRecord]) -> list[tuple[TrialRecord, float]]:
+        """What is not tried yet by combined rank of the scores; its beginning by that and by the supernet's verdict."""
+        ranking = ranked(cohort, rank_scores([record.scores for record in cohort]))
+        left = [item for item in ranking if item[0].architecture.digest() not in self.tried]
+        if self.stage is None:
+            return left
+        stage, judged = self.stage, left[:JUDGED]
+        name = f"verdicts after {len(cohort)}"
+        verdicts = self.session.charged(name, lambda: [stage.accuracy(r.architecture) for r, _ in judged])
+        both = [{"screen": rank, "supernet": told} for (_, rank), told in zip(judged, verdicts, strict=True)]
+        return ranked([record for record, _ in judged], rank_scores(both)) + left[JUDGED:]
 
     def _screen(self, total: int) -> list[TrialRecord]:
         """The feasible cohort of the first trials."""
@@ -167,7 +197,10 @@ class _Run:
         warnings = size_warnings([record.scores for record in cohort], [r.cost.macs for r in cohort if r.cost])
         if self.predictor is not None:
             warnings.append(str(self.predictor.report))
-        finalists = most_accurate(list(self.tried.values()), self.session.config.finalists)
+        tried = list(self.tried.values())
+        warnings += [self.remark] if self.remark else []
+        warnings += self.stage.remarks(tried) if self.stage else []
+        finalists = most_accurate(tried, self.session.config.finalists)
         return Outcome(tuple(finalists), (*warnings, *unspent(self.session)))
 
 

@@ -35,6 +35,10 @@ class TestHybrid(_Toy):
     strategy = "hybrid"
 
 
+class TestOneShot(_Toy):
+    strategy = "one-shot"
+
+
 class TestMultiShot(_Toy):
     strategy = "multi-shot"
 
@@ -44,7 +48,9 @@ class TestZeroCost(_Toy):
 
 
 def test_every_builtin_strategy_is_examined() -> None:
-    examined = {cls.strategy for cls in (TestRandom, TestZeroShot, TestHybrid, TestMultiShot, TestZeroCost)}
+    examined = {
+        cls.strategy for cls in (TestRandom, TestZeroShot, TestHybrid, TestOneShot, TestMultiShot, TestZeroCost)
+    }
     assert examined == set(STRATEGIES)
 
 

@@ -1,0 +1,86 @@
+"""Strategy `one-shot` on the toy bench: what is shared, what it costs, what a resume repeats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from nas_fakes import FakeBench, toy_config
+
+from lanefit.common.errors import ConfigError
+from lanefit.nas.results import SearchResult
+from lanefit.nas.search import run_search
+from lanefit.nas.session import Step
+
+
+def search(directory: Path, bench: FakeBench, **changes: object) -> SearchResult:
+    return run_search(toy_config(strategy="one-shot", **changes), directory, bench)
+
+
+def test_the_supernet_trains_on_architectures_inside_the_budget_only(tmp_path: Path) -> None:
+    bench = FakeBench()
+    search(tmp_path / "run", bench)
+    (pool,) = bench.pools
+    assert all(bench.estimate(member).latency_upper_us <= 300 for member in pool.members)
+    sizes = [bench.estimate(member).macs for member in pool.members]
+    assert sizes == sorted(sizes)
+
+
+def test_finalists_are_the_best_by_shared_weights_and_begin_with_them(tmp_path: Path) -> None:
+    bench = FakeBench()
+    result = search(tmp_path / "run", bench)
+    given = {int(start["shared"][0]) for start in bench.starts if start}
+    assert len(bench.starts) == 3
+    assert given == {int(finalist.architecture.digest()[:6], 16) for finalist in result.finalists}
+    feasible = [trial.scores["supernet"] for trial in result.trials if trial.feasible]
+    assert result.finalists[0].trial.scores["supernet"] == max(feasible)
+
+
+def test_every_trial_is_inside_the_budget_while_there_is_anything_inside(tmp_path: Path) -> None:
+    assert all(trial.feasible for trial in search(tmp_path / "run", FakeBench()).trials)
+
+
+def test_the_supernet_gets_its_share_of_the_seconds(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    config = toy_config(strategy="one-shot", train_seconds=100.0)
+    result = run_search(config, tmp_path / "run", FakeBench(), progress=steps.append)
+    assert max(step.done for step in steps if step.stage == "supernet") == 40
+    assert any("supernet: 40 epochs in 40 s" in warning for warning in result.warnings)
+
+
+def test_too_few_seconds_for_an_epoch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not enough for an epoch") as caught:
+        search(tmp_path / "run", FakeBench(), train_seconds=2.0)
+    assert caught.value.where == "train_seconds"
+
+
+def test_a_finished_search_is_resumed_without_a_supernet(tmp_path: Path) -> None:
+    first = search(tmp_path / "run", FakeBench(), train_seconds=100.0)
+    bench = FakeBench()
+    assert run_search(None, tmp_path / "run", bench, resume=True) == first
+    assert (bench.pools, bench.trainings) == ([], 0)
+
+
+def test_a_search_interrupted_among_its_trials_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    undisturbed = search(tmp_path / "whole", FakeBench())
+
+    class Interrupting(FakeBench):
+        def train(self, *args, **named):  # noqa: ANN202
+            if self.trainings == 1:
+                raise KeyboardInterrupt
+            return super().train(*args, **named)
+
+    with pytest.raises(Exception, match="stopped"):
+        search(tmp_path / "run", Interrupting())
+    bench = FakeBench()
+    assert run_search(None, tmp_path / "run", bench, resume=True) == undisturbed
+    assert bench.trainings == 2
+
+
+def test_a_workbench_without_a_supernet_is_told_so(tmp_path: Path) -> None:
+    class Plain(FakeBench):
+        supernet = None  # type: ignore[assignment]
+        supernet_epochs = None  # type: ignore[assignment]
+
+    with pytest.raises(ConfigError, match="has no supernet"):
+        search(tmp_path / "run", Plain())
