@@ -5,7 +5,7 @@ Needs pytest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from ..common.errors import BudgetError, Interrupted
 from ..models.architecture import Architecture
 from .config import SearchConfig
+from .oneshot.pool import FeasiblePool
 from .results import SearchResult
 from .rundir import RunDirectory
-from .scoring import Cost, Estimate, OnEpoch, Training, Workbench
+from .scoring import Cost, Estimate, OnEpoch, Subnets, Training, WithSupernet, Workbench
 from .search import run_search
 from .space import Space
 from .strategies import STRATEGIES
@@ -56,6 +57,28 @@ class Watched:
 
     def measure(self, architecture: Architecture) -> Estimate | None:
         return self._bench.measure(architecture)
+
+
+class WatchedSupernet(Watched):
+    """The same of a workbench that has a supernet."""
+
+    def supernet_epochs(self, pool: FeasiblePool, seed: int, seconds: float) -> int:
+        return self._sharing.supernet_epochs(pool, seed, seconds)
+
+    def supernet(
+        self, pool: FeasiblePool, seed: int, *, epochs: int, state: Path, on_epoch: Callable[[int], None]
+    ) -> Subnets:
+        return self._sharing.supernet(pool, seed, epochs=epochs, state=state, on_epoch=on_epoch)
+
+    @property
+    def _sharing(self) -> WithSupernet:
+        assert isinstance(self._bench, WithSupernet)
+        return self._bench
+
+
+def watched(bench: Workbench, most: int | None = None) -> Watched:
+    """`bench`, watched; it has a supernet exactly if `bench` has."""
+    return (WatchedSupernet if isinstance(bench, WithSupernet) else Watched)(bench, most)
 
 
 class StrategyConformance:
@@ -114,7 +137,7 @@ class StrategyConformance:
     def test_exactly_the_trainings_that_were_asked_for_are_spent_inside_the_budget(self, tmp_path: Path) -> None:
         self._needs_training()
         for trainings in (1, 6, 10):
-            bench = Watched(self.make_bench())
+            bench = watched(self.make_bench())
             config = self.config.replaced(strategy=self.strategy, trainings=trainings, trials=3 * self.config.trials)
             result = run_search(config, tmp_path / str(trainings), bench)
             digests = {architecture.digest() for architecture in bench.trained}
@@ -129,7 +152,7 @@ class StrategyConformance:
         for most in (3, 9):
             directory = tmp_path / str(most)
             with pytest.raises(Interrupted):
-                run_search(config, directory, Watched(self.make_bench(), most))
+                run_search(config, directory, watched(self.make_bench(), most))
             assert run_search(None, directory, self.make_bench(), resume=True) == whole
 
     def _needs_training(self) -> None:

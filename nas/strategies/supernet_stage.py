@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from ...common.errors import BudgetError
 from ...models.architecture import Architecture
@@ -23,6 +22,7 @@ from ..session import Session, Step, Weights
 HYBRID_SHARE, LEAST_EPOCHS = 0.25, 8  # see `for_hybrid`
 UNTIMED_EPOCHS = 24
 MOST_EPOCHS = 200  # more than that teaches shared weights little
+_DONE = "supernet-done"
 LEAST_COMPARED = 4  # trained networks from which a rank correlation is worth a remark
 
 
@@ -86,20 +86,23 @@ class SupernetStage:
     session: Session
     plan: SupernetPlan
     _told: dict[str, float] = field(default_factory=dict)
+    _trained: Subnets | None = None
 
     def train(self) -> None:
         """Trains it, unless an earlier sitting finished that."""
-        self.session.note("supernet-epochs-done", self._trained)
+        if self.session.study.note(_DONE) is None:
+            self._subnets()
+            self.session.study.set_note(_DONE, self.plan.epochs)
 
     def accuracy(self, architecture: Architecture) -> float:
         """Validation accuracy (0..1) of the subnet, untrained beyond the shared weights."""
         digest = architecture.digest()
-        self._told[digest] = self.session.note(f"subnet:{digest}", lambda: self._subnets.accuracy(architecture))
+        self._told[digest] = self.session.note(f"subnet:{digest}", lambda: self._subnets().accuracy(architecture))
         return self._told[digest]
 
     def weights(self, architecture: Architecture) -> Weights:
         """What a training of the architecture begins with."""
-        return self._subnets.weights(architecture)
+        return self._subnets().weights(architecture)
 
     def remarks(self, finalists: Sequence[Finalist]) -> list[str]:
         """What was trained and, where enough networks were trained afterwards, how well the supernet ranked them."""
@@ -110,21 +113,20 @@ class SupernetStage:
         rank = spearman(told, [f.accuracy or 0.0 for f in known])
         return [f"{self.plan}; Spearman {rank:.2f} with the {len(known)} networks that were trained"]
 
-    def _trained(self) -> int:
-        assert self._subnets is not None
-        return self.plan.epochs
-
-    @cached_property
     def _subnets(self) -> Subnets:
-        session, epochs = self.session, self.plan.epochs
-        assert isinstance(session.bench, WithSupernet)
+        """The trained supernet; what an earlier sitting stored of it is read, not trained again."""
+        if self._trained is None:
+            session, epochs = self.session, self.plan.epochs
+            assert isinstance(session.bench, WithSupernet)
 
-        def progress(done: int) -> None:
-            session.progress(Step("supernet", done, epochs, f"epoch {done}"))
+            def progress(done: int) -> None:
+                session.progress(Step("supernet", done, epochs, f"epoch {done}"))
 
-        state = session.run.supernet
-        state.parent.mkdir(parents=True, exist_ok=True)
-        return session.bench.supernet(self.plan.pool, _seed(session), epochs=epochs, state=state, on_epoch=progress)
+            state = session.run.supernet
+            self._trained = session.bench.supernet(
+                self.plan.pool, _seed(session), epochs=epochs, state=state, on_epoch=progress
+            )
+        return self._trained
 
 
 def _seed(session: Session) -> int:

@@ -84,3 +84,38 @@ def test_a_workbench_without_a_supernet_is_told_so(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="has no supernet"):
         search(tmp_path / "run", Plain())
+
+
+def hybrid(directory: Path, bench: FakeBench, **changes: object) -> SearchResult:
+    return run_search(toy_config(strategy="hybrid", **changes), directory, bench)
+
+
+def test_hybrid_uses_a_supernet_where_its_share_pays_for_enough_epochs(tmp_path: Path) -> None:
+    bench = FakeBench()
+    result = hybrid(tmp_path / "run", bench, train_seconds=40.0, trainings=5)
+    assert len(bench.pools) == 1
+    assert len(bench.starts) == 5
+    assert all(start is not None and "shared" in start for start in bench.starts)
+    assert any("supernet: 10 epochs in 10 s" in warning for warning in result.warnings)
+    assert any("with the 5 networks that were trained" in warning for warning in result.warnings)
+
+
+def test_hybrid_says_why_it_did_without_a_supernet(tmp_path: Path) -> None:
+    bench = FakeBench()
+    result = hybrid(tmp_path / "run", bench, train_seconds=20.0, trainings=5)
+    assert bench.pools == []
+    assert all(start is None for start in bench.starts)
+    assert any("no supernet: 25% of the seconds pay for 5 epochs" in warning for warning in result.warnings)
+
+
+def test_hybrid_with_a_supernet_is_resumed_to_the_same_result(tmp_path: Path) -> None:
+    first = hybrid(tmp_path / "run", FakeBench(), train_seconds=40.0, trainings=5)
+    bench = FakeBench()
+    assert run_search(None, tmp_path / "run", bench, resume=True) == first
+    assert (bench.pools, bench.trainings) == ([], 0)
+
+
+def test_seconds_alone_pay_for_more_than_one_training(tmp_path: Path) -> None:
+    bench = FakeBench()
+    hybrid(tmp_path / "run", bench, train_seconds=20.0)
+    assert bench.trainings > 4

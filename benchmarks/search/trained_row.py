@@ -1,0 +1,196 @@
+"""One row of `trained.py`: a search and the final training of its winner, out of one budget of processor seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lanefit.common.errors import BudgetError
+from lanefit.common.files import read_json, write_json
+from lanefit.models.architecture import Architecture
+from lanefit.models.baselines import mobilenet_v2
+from lanefit.models.registry import families
+from lanefit.models.tasks import Split, Task
+from lanefit.nas.bridge import to_graph
+from lanefit.nas.config import SearchConfig
+from lanefit.nas.estimators import cached_estimator_path, fit_estimator, open_estimator
+from lanefit.nas.measure import engine_measure
+from lanefit.nas.results import Finalist
+from lanefit.nas.rundir import RunDirectory
+from lanefit.nas.search import run_search
+from lanefit.nas.session import Step
+from lanefit.nas.strategies import STRATEGIES
+from lanefit.nas.training import TrainConfig, train
+from lanefit.nas.weights import load_weights
+from lanefit.nas.workbench import ModelWorkbench, workbench
+from lanefit.targets.spec import EngineSpec, load_spec
+
+FAMILY = "ibn-classifier"
+BUDGET_SHARE = 0.5  # of the baseline's compiled latency
+SEARCH_SHARE = 0.5  # of the seconds; what a search leaves goes to the final training
+TRAININGS = 12  # so many short trainings of the pilot's network fill a search
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 60
+_PILOT_IMAGES, _PILOT_BATCHES = 512, 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows have in common. `seconds_per_image` of training is the pilot's, one pass forward and back."""
+
+    target: str
+    seconds: float
+    trials: int
+    resolution: int
+    budget_us: float
+    baseline_us: float
+    seconds_per_image: float
+    images: int
+    device: str
+
+    def schedule(self, seconds: float, seconds_per_image: float | None = None) -> tuple[int, int | None]:
+        """(epochs, limit of images) that `seconds` pay for: all images if that makes `FEWEST_EPOCHS`."""
+        affordable = seconds / (seconds_per_image or self.seconds_per_image)
+        epochs = int(affordable / self.images)
+        if epochs >= FEWEST_EPOCHS:
+            return min(epochs, MOST_EPOCHS), None
+        return FEWEST_EPOCHS, max(64, int(affordable / FEWEST_EPOCHS))
+
+
+def pilot(task: Task, target: str, seconds: float, trials: int, device: str) -> Setting:
+    """Compiles the baseline, and times the training of a network that costs about what the budget allows."""
+    spec, family = load_spec(target), families.get(FAMILY)
+    known = next(knob.values for knob in family.knobs() if knob.name == "resolution")
+    resolution = min((int(value) for value in known), key=lambda value: (abs(value - task.resolution), value))
+    measure, shape = engine_measure(spec), {"input_channels": task.channels, "classes": task.classes}
+    baseline = measure(to_graph(family.layers(mobilenet_v2(0.5, resolution), **shape))).latency_us
+    typical = mobilenet_v2(0.35, resolution)
+    images = len(task.load(Split.TRAIN, resolution).labels)
+    once = _seconds_per_image(family.build(typical, **shape, seed=0), task, device)
+    return Setting(
+        target, seconds, trials, resolution, BUDGET_SHARE * baseline, baseline, once, images, device
+    )  # fmt: skip
+
+
+def _seconds_per_image(module: torch.nn.Module, task: Task, device: str) -> float:
+    """Processor seconds for each image of a training, validation and everything else included."""
+    config = TrainConfig(epochs=1, device=device, limit=_PILOT_IMAGES)
+    train(module, task, config)  # the first one reads images and allocates
+    begun = time.process_time()
+    train(module, task, replace(config, epochs=_PILOT_BATCHES))
+    return (time.process_time() - begun) / (_PILOT_BATCHES * _PILOT_IMAGES)
+
+
+def estimator_for(spec: EngineSpec, task: Task) -> Any:
+    """The latency estimator of the target: kept between searches, so no part of any budget."""
+    family = families.get(FAMILY)
+    path = cached_estimator_path(spec, family, task)
+    return open_estimator(path, spec, lambda: fit_estimator(spec, family, task), print, print)
+
+
+def run_row(directory: Path, task: Task, setting: Setting, strategy: str, seed: int) -> dict[str, Any]:
+    """Searches, trains the winner with what is left, and returns the row; goes on where an earlier sitting stopped."""
+    clock = Clock(directory / "spent.json")
+    config = _config(task, setting, strategy, seed)
+    spec = load_spec(setting.target)
+    estimator = estimator_for(spec, task)
+    clock.start()
+    bench, _ = workbench(config, estimator, spec, measure=engine_measure(spec))
+    search = directory / "search"
+    resume = RunDirectory(search).record.exists()
+    about = {"strategy": strategy, "seed": seed, "budget_us": setting.budget_us}
+    try:
+        result = run_search(config, search, bench, resume=resume, progress=clock.on_step)
+    except BudgetError as error:
+        return {**about, "failed": str(error), "seconds": clock.spent()}
+    assert result.winner is not None
+    searched = clock.spent()
+    final = _final(bench, setting, result.winner, search, seed, setting.seconds - searched)
+    return {
+        **about, **_latencies(result.winner), **final,
+        "accuracy_search": result.winner.accuracy,
+        "trials": len(result.trials),
+        "trainings": sum(1 for _ in (search / "weights").glob("*.npz")) if (search / "weights").is_dir() else 0,
+        "search_seconds": searched, "seconds": clock.spent(),
+        "remarks": list(result.warnings), "architecture": result.winner.architecture.as_dict(),
+    }  # fmt: skip
+
+
+def _config(task: Task, setting: Setting, strategy: str, seed: int) -> SearchConfig:
+    seconds = SEARCH_SHARE * setting.seconds
+    epochs, limit = setting.schedule(seconds / TRAININGS)
+    train: dict[str, Any] = {"epochs": epochs, "device": setting.device, **({"limit": limit} if limit else {})}
+    trains = STRATEGIES.get(strategy).trains
+    return SearchConfig().replaced(
+        family=FAMILY, task=task.name, target=setting.target, strategy=strategy, seed=seed, trials=setting.trials,
+        train_seconds=seconds if trains else None, train=train, knobs={"resolution": [setting.resolution]},
+        budgets={"latency": f"{setting.budget_us!r}us"},
+    )  # fmt: skip
+
+
+def _final(
+    bench: ModelWorkbench, setting: Setting, winner: Finalist, search: Path, seed: int, seconds: float
+) -> dict[str, Any]:
+    """The long training of the winner, from the weights that the search left of it, if any."""
+    architecture: Architecture = winner.architecture
+    module = bench.build(architecture, seed)
+    once = _seconds_per_image(bench.build(architecture, seed), bench.task, setting.device)
+    if winner.weights:
+        load_weights(module, search / winner.weights)
+    epochs, limit = setting.schedule(max(seconds, 0.0), once)
+    config = TrainConfig(epochs=epochs, limit=limit, seed=seed, device=setting.device, from_scratch=not winner.weights)
+    begun = time.process_time()
+    found = train(module, bench.task, config)
+    return {
+        "accuracy_test": found.accuracy_test,
+        "accuracy_validation": found.accuracy_validation,
+        "final_epochs": epochs,
+        "final_limit": limit,
+        "final_seconds": time.process_time() - begun,
+    }
+
+
+def _latencies(winner: Finalist) -> dict[str, Any]:
+    predicted, measured = winner.trial.cost, winner.measured
+    assert predicted is not None
+    return {
+        "predicted_us": predicted.latency_us,
+        "upper_us": predicted.latency_upper_us,
+        "compiled_us": measured.latency_us if measured else None,
+        "sram_bytes": winner.cost.sram_bytes,
+        "weight_bytes": winner.cost.weight_bytes,
+    }
+
+
+class Clock:
+    """Processor seconds of a row over all its sittings, written down at every step of the search."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = float(read_json(path)["seconds"]) if path.exists() else 0.0
+        self._begun = time.process_time()
+
+    def start(self) -> None:
+        self._begun = time.process_time()
+
+    def spent(self) -> float:
+        return self._before + time.process_time() - self._begun
+
+    def on_step(self, step: Step) -> None:
+        write_json(self._path, {"seconds": self.spent()})
+
+
+def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `path` holds, computed and written the first time."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, compute())
+    return read_json(path)
+
+
+def kept_setting(path: Path, make: Callable[[], Setting]) -> Setting:
+    return Setting(**kept(path, lambda: asdict(make())))
