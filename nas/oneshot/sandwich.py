@@ -27,7 +27,7 @@ from ..weights import read_weights, save_weights
 from .pool import FeasiblePool
 from .supernet import Supernet
 
-_TIMED_STEPS = 6
+TIMED_STEPS = 6
 _WARM_UP = 0.1  # of all steps, with a learning rate that rises; it falls as a cosine afterwards
 
 
@@ -100,9 +100,9 @@ def epoch_seconds(supernet: Supernet, pool: FeasiblePool, task: Task, config: Sa
     chosen = torch.arange(run.batch_size)
     run.step(chosen, rng)  # the first one also allocates
     begun = time.process_time()
-    for _ in range(_TIMED_STEPS):
+    for _ in range(TIMED_STEPS):
         run.step(chosen, rng)
-    return (time.process_time() - begun) / _TIMED_STEPS * run.steps
+    return (time.process_time() - begun) / TIMED_STEPS * run.steps
 
 
 class _Run:
