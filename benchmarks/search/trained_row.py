@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lanefit.models.registry import families
 from lanefit.models.tasks import Split, Task
 from lanefit.nas.bridge import to_graph
 from lanefit.nas.config import SearchConfig
+from lanefit.nas.devices import resolve_device
 from lanefit.nas.estimators import cached_estimator_path, fit_estimator, open_estimator
 from lanefit.nas.measure import engine_measure
 from lanefit.nas.results import Finalist
@@ -35,12 +36,15 @@ BUDGET_SHARE = 0.5  # of the baseline's compiled latency
 SEARCH_SHARE = 0.5  # of the seconds; what a search leaves goes to the final training
 TRAININGS = 12  # so many short trainings of the pilot's network fill a search
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 60
-_PILOT_IMAGES, _PILOT_BATCHES = 512, 3
+LEAST_IMAGES = 64  # of a training, however short the budget
+TIMED_STEPS, TIMED_BATCH = 10, 32
+SPLITS = {"images": Split.TRAIN, "validation": Split.VALIDATION, "test": Split.TEST}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all rows have in common. `seconds_per_image` of training is the pilot's, one pass forward and back."""
+    """What all rows have in common. `seconds_per_image` is the pilot's, for one image forward and back; `images`,
+    `validation` and `test` are numbers of images."""
 
     target: str
     seconds: float
@@ -50,15 +54,21 @@ class Setting:
     baseline_us: float
     seconds_per_image: float
     images: int
+    validation: int
+    test: int
     device: str
 
     def schedule(self, seconds: float, seconds_per_image: float | None = None) -> tuple[int, int | None]:
-        """(epochs, limit of images) that `seconds` pay for: all images if that makes `FEWEST_EPOCHS`."""
-        affordable = seconds / (seconds_per_image or self.seconds_per_image)
-        epochs = int(affordable / self.images)
+        """(epochs, limit of images) that `seconds` pay for: all images if that makes `FEWEST_EPOCHS`.
+
+        Every epoch ends with a validation, and a training with another and the test; forward alone is a third.
+        """
+        extra = self.validation / 3
+        affordable = seconds / (seconds_per_image or self.seconds_per_image) - extra - self.test / 3
+        epochs = int(affordable / (self.images + extra))
         if epochs >= FEWEST_EPOCHS:
             return min(epochs, MOST_EPOCHS), None
-        return FEWEST_EPOCHS, max(64, int(affordable / FEWEST_EPOCHS))
+        return FEWEST_EPOCHS, max(LEAST_IMAGES, int(affordable / FEWEST_EPOCHS - extra))
 
 
 def pilot(task: Task, target: str, seconds: float, trials: int, device: str) -> Setting:
@@ -69,20 +79,30 @@ def pilot(task: Task, target: str, seconds: float, trials: int, device: str) -> 
     measure, shape = engine_measure(spec), {"input_channels": task.channels, "classes": task.classes}
     baseline = measure(to_graph(family.layers(mobilenet_v2(0.5, resolution), **shape))).latency_us
     typical = mobilenet_v2(0.35, resolution)
-    images = len(task.load(Split.TRAIN, resolution).labels)
-    once = _seconds_per_image(family.build(typical, **shape, seed=0), task, device)
+    counts = {name: len(task.read(split).labels) for name, split in SPLITS.items()}
+    once = _seconds_per_image(family.build(typical, **shape, seed=0), task.channels, resolution, device)
     return Setting(
-        target, seconds, trials, resolution, BUDGET_SHARE * baseline, baseline, once, images, device
+        target, seconds, trials, resolution, BUDGET_SHARE * baseline, baseline, once, device=device, **counts
     )  # fmt: skip
 
 
-def _seconds_per_image(module: torch.nn.Module, task: Task, device: str) -> float:
-    """Processor seconds for each image of a training, validation and everything else included."""
-    config = TrainConfig(epochs=1, device=device, limit=_PILOT_IMAGES)
-    train(module, task, config)  # the first one reads images and allocates
+def _seconds_per_image(module: torch.nn.Module, channels: int, resolution: int, device: str) -> float:
+    """Processor seconds for each image of a training step."""
+    place = resolve_device(device)
+    module.to(place).train()
+    images = torch.rand(TIMED_BATCH, channels, resolution, resolution, device=place)
+    optimizer = torch.optim.AdamW(module.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        module(images.contiguous(memory_format=torch.channels_last)).square().mean().backward()
+        optimizer.step()
+
+    step()  # the first one also allocates
     begun = time.process_time()
-    train(module, task, replace(config, epochs=_PILOT_BATCHES))
-    return (time.process_time() - begun) / (_PILOT_BATCHES * _PILOT_IMAGES)
+    for _ in range(TIMED_STEPS):
+        step()
+    return (time.process_time() - begun) / (TIMED_STEPS * TIMED_BATCH)
 
 
 def estimator_for(spec: EngineSpec, task: Task) -> Any:
@@ -138,7 +158,7 @@ def _final(
     """The long training of the winner, from the weights that the search left of it, if any."""
     architecture: Architecture = winner.architecture
     module = bench.build(architecture, seed)
-    once = _seconds_per_image(bench.build(architecture, seed), bench.task, setting.device)
+    once = _seconds_per_image(bench.build(architecture, seed), bench.task.channels, setting.resolution, setting.device)
     if winner.weights:
         load_weights(module, search / winner.weights)
     epochs, limit = setting.schedule(max(seconds, 0.0), once)

@@ -13,21 +13,22 @@ from trained_row import FEWEST_EPOCHS, MOST_EPOCHS, Clock, Setting
 
 SETTING = Setting(
     target="ne-256", seconds=100.0, trials=10, resolution=32, budget_us=500.0, baseline_us=1000.0,
-    seconds_per_image=1e-3, images=1000, device="cpu",
+    seconds_per_image=1e-3, images=1000, validation=300, test=600, device="cpu",
 )  # fmt: skip
 
 
-@given(seconds=st.floats(0.2, 1e5))
+@given(seconds=st.floats(0.9, 1e5))
 def test_a_schedule_never_costs_more_than_the_seconds_it_was_given(seconds: float) -> None:
     epochs, limit = SETTING.schedule(seconds)
     assert FEWEST_EPOCHS <= epochs <= MOST_EPOCHS
-    assert epochs * (limit or SETTING.images) * SETTING.seconds_per_image <= seconds * (1 + 1e-9)
+    forward = ((epochs + 1) * SETTING.validation + SETTING.test) / 3
+    assert (epochs * (limit or SETTING.images) + forward) * SETTING.seconds_per_image <= seconds * (1 + 1e-9)
 
 
 def test_more_seconds_train_on_all_images_first_and_longer_then() -> None:
-    assert SETTING.schedule(1.5) == (3, 500)
-    assert SETTING.schedule(3.0) == (3, None)
-    assert SETTING.schedule(20.0) == (20, None)
+    assert SETTING.schedule(2.1) == (3, 500)
+    assert SETTING.schedule(3.61) == (3, None)
+    assert SETTING.schedule(22.31) == (20, None)
 
 
 def test_the_clock_goes_on_where_an_earlier_sitting_stopped(tmp_path: Path) -> None:
