@@ -52,7 +52,8 @@ def search(
         int | None, _option("--trainings", help="Networks to train, of however many are tried.", min=1)
     ] = None,
     train_seconds: Annotated[
-        float | None, _option("--train-seconds", help="Processor seconds of the search; no training begins that would outlast them.")
+        float | None,
+        _option("--train-seconds", help="Processor seconds of the search; no training begins that would outlast them."),
     ] = None,
     pruner: Annotated[
         str, _option("--pruner", help="What ends weak trainings: median, halving, hyperband, none.", metavar="NAME")
