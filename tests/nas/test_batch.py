@@ -103,10 +103,13 @@ def _run(directory: Path, bench: FakeBench | None = None, **changes: object) -> 
 @pytest.mark.parametrize("sampler", BATCH_SAMPLERS.names())
 def test_a_search_that_is_interrupted_and_resumed_equals_an_undisturbed_one(tmp_path: Path, sampler: str) -> None:
     total = 2 * GENERATION + 10
-    whole = _run(tmp_path / "whole", sampler=sampler, trials=total)
+    settings: dict[str, object] = {"sampler": sampler, "trials": total}
+    if sampler == "evolution":
+        settings["objectives"] = ["score"]
+    whole = _run(tmp_path / "whole", **settings)
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
-        _run(run, FakeBench(interrupt_at=GENERATION + 30), sampler=sampler, trials=total)
+        _run(run, FakeBench(interrupt_at=GENERATION + 30), **settings)
     with pytest.raises(Interrupted):
         run_search(None, run, FakeBench(interrupt_at=GENERATION + 5), resume=True)
     assert run_search(None, run, FakeBench(), resume=True) == whole
