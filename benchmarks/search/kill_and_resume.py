@@ -175,24 +175,24 @@ def _sitting(config: SearchConfig, place: Path, after: float | None, kind: signa
     return time.monotonic() - began if process.exitcode == 0 else -1.0
 
 
-def _run(config: SearchConfig, directory: Path, place: Place | None, ready: Event) -> None:
+def _run(config: SearchConfig, directory: Path, place: Place | None, ready: Event | None = None) -> None:
     """Begins or resumes the search in `directory`."""
     bench, there = _bench(config), (directory / "run.json").exists()
-    ready.set()
+    if ready is not None:
+        ready.set()
     try:
         run_search(config, directory, bench, storage=place, resume=there)
     except Interrupted:
         sys.exit(INTERRUPTED)
 
 
-def _join(name: str, directory: Path, place: Place, ready: Event) -> None:
+def _join(name: str, directory: Path, place: Place) -> None:
     shared = find_shared(place, name)
-    ready.set()
     run_worker(shared, place, _bench(shared.config), RunDirectory(directory), progress=_silent, facts=shared.facts)
 
 
 def _start(function: Callable[..., None], *arguments: object) -> SpawnProcess:
-    process = SPAWN.Process(target=function, args=(*arguments, SPAWN.Event()))
+    process = SPAWN.Process(target=function, args=arguments)
     process.start()
     return process
 
