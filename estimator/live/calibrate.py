@@ -1,6 +1,6 @@
 """Calibration of a device from pieces of networks, actively chosen; no network is run as a whole.
 
-Pieces of two to eight operators are cut out of the executed graphs of sample networks. Most are measured as cold as
+Pieces of one to eight operators are cut out of the executed graphs of sample networks. Most are measured as cold as
 they are inside of their network: before each run as much memory is swept through the caches as the rest of the
 network touches. The others are measured warm, which separates the cost of a run from that of cold paths.
 """
@@ -32,16 +32,8 @@ PIECES = Protocol(min_visits=6, max_visits=12, visit_us=3_000, max_runs_per_visi
 """For pieces: few runs in a visit, since a sweep before each takes longer than most of them."""
 _LENGTHS = (1, 2, 3, 4, 6, 8)
 _WARM_EVERY = 5  # one piece in so many is measured without a sweep
-_GUESS = (
-    0.5,
-    20.0,
-    0.0,
-    0.0,
-    0.0,
-    0.0,
-    0.1,
-    0.0,
-)  # µs before anything is known: a processor core of today, within a factor of 3
+# µs before anything is known: a processor core of today, within a factor of 3
+_GUESS = (0.5, 20.0, 0.0, 0.0, 0.0, 0.0, 0.1, 0.0)
 _DOUBT = Deviations(smooth=0.3, own=0.1, noise=0.03, length=3.0)
 _KIND_DOUBT = 0.5
 _WAKING_US = 1.0  # by so much the time to wake a thread differs from piece to piece
@@ -82,13 +74,15 @@ def _coldness(footprint: float, caches: Sequence[int]) -> float:
     return gone(footprint, caches[0]) if caches else 0.0
 
 
-def pieces(graphs: Sequence[ExecutedGraph], count: int, *, seed: int) -> list[Piece]:
-    """At most `count` different pieces, drawn uniformly over the places of all graphs; none is half a network."""
+def pieces(graphs: Sequence[ExecutedGraph], count: int, *, seed: int, shortest: int = 1) -> list[Piece]:
+    """At most `count` different pieces, drawn uniformly over the places of all graphs; none is half a network, and none
+    has fewer than `shortest` operators where there are longer ones."""
     generator = np.random.default_rng(seed)
     places = [
         (number, start, start + length)
         for number, graph in enumerate(graphs)
         for length in _LENGTHS
+        if length >= min(shortest, max(len(graph.nodes) // 2, 1))
         if 2 * length <= max(len(graph.nodes), 4)
         for start in range(len(graph.nodes) - length + 1)
     ]
@@ -140,7 +134,9 @@ def calibrate(
         ToolchainError: the runtime refuses a piece.
     """
     plan, rules = budget or Budget(), protocol or settled(PIECES, runner.threads)
-    candidates = pieces(graphs, plan.candidates, seed=seed)
+    # How a run begins counts as a single operator's own, 0.4 µs too much for each; with several threads, which tell
+    # operators apart less well, leaving them out does more harm.
+    candidates = pieces(graphs, plan.candidates, seed=seed, shortest=1 if runner.threads > 1 else 2)
     definitions = [piece.definition(caches) for piece in candidates]
     targets = [network_sum(graph, caches) for graph in graphs]
     known = _known(store, runner)
