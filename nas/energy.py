@@ -62,7 +62,7 @@ class WithEnergy:
         return self.estimate.weight_bytes
 
     @property
-    def dram_bytes(self) -> int:
+    def dram_bytes(self) -> int | None:
         return self.estimate.dram_bytes
 
     @property

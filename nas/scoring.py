@@ -39,7 +39,7 @@ class Estimate(Protocol):
     @property
     def weight_bytes(self) -> int: ...
     @property
-    def dram_bytes(self) -> int: ...
+    def dram_bytes(self) -> int | None: ...
     @property
     def macs(self) -> int: ...
     @property
@@ -97,7 +97,7 @@ class Cost:
             float(estimate.latency_upper_us),
             int(estimate.sram_bytes),
             int(estimate.weight_bytes),
-            int(estimate.dram_bytes),
+            None if estimate.dram_bytes is None else int(estimate.dram_bytes),
             int(estimate.macs),
             bool(estimate.extrapolated),
             estimate.energy_uj if isinstance(estimate, Powered) else None,
