@@ -35,12 +35,17 @@ def server() -> Iterator[int]:
     )  # fmt: skip
     try:
         deadline = time.monotonic() + _PATIENCE_S
-        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
+        while not _answers(port) and time.monotonic() < deadline:
             time.sleep(0.2)
         yield port
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as visitor:
+        return visitor.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow
