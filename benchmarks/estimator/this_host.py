@@ -1,6 +1,6 @@
 """This host, calibrated live from pieces of sample networks alone, tested on 60 whole networks that it has never seen.
 
-A measurement is one model of two to eight operators, run until its median is certain; it yields one number. Test
+A measurement is one model of one to eight operators, run until its median is certain; it yields one number. Test
 networks are measured before and after the calibration, in the same session and by the same protocol: what counts is
 the median over both, and `repeatability10` is the share of networks whose two medians agree within ±10 %, the best
 that any prediction could be expected to reach. `calibration_seconds` is everything from sample models to fitted
