@@ -57,8 +57,24 @@ def advise(
         advice = seek(subject, judge, rules=rule or (), keep_capacity=keep_capacity, progress=update)
     if apply is not None:
         _write(output, advice, apply)
-    output.result(advice_document(found.name, judge.name, advice), *advice_tables(found.name, judge.name, advice))
+    document = advice_document(found.name, judge.name, advice)
+    shown = advice_tables(found.name, judge.name, advice)
+    command = search_command(subject, target or judge.name, apply) if advice.together else ""
+    if command:
+        document["next"] = command
+        shown.append(f"to try all together as the first trial of a search: {command}")
+    output.result(document, *shown)
     return 0
+
+
+def search_command(subject: ModelSubject | ArchitectureSubject, target: str, written: Path | None) -> str:
+    """The search whose first trial is the changed architecture; none for ONNX models and devices."""
+    from ..nas.advice.subjects import ModelSubject
+
+    if isinstance(subject, ModelSubject) or target.endswith(".json"):
+        return ""
+    search = f"lanefit search --family {subject.family.name} --target {target}"
+    return f"{search} --enqueue {written}" if written else f"{search} --enqueue FILE, which --apply FILE writes"
 
 
 def judge_of(model: Model, target: str) -> Judge:

@@ -22,7 +22,7 @@ RUNS = Path("runs")
 
 def _option(*names: str, help: str, metavar: str | None = None, **more: Any) -> Any:
     """A setting that a file, LANEFIT_<NAME> in the environment, or the flag can give."""
-    variable = "LANEFIT_" + names[0].removeprefix("--").upper().replace("-", "_")
+    variable = "LANEFIT_" + names[0].partition("/")[0].removeprefix("--").upper().replace("-", "_")
     return typer.Option(*names, help=help, metavar=metavar, envvar=variable, show_default=False, **more)
 
 
@@ -61,6 +61,16 @@ def search(
     inherit: Annotated[
         bool | None, _option("--inherit/--no-inherit", help="Start trainings from the most similar trained network.")
     ] = None,
+    enqueue: Annotated[
+        list[str] | None,
+        _option("--enqueue", help="Try the architecture in this file first; repeatable.", metavar="FILE"),
+    ] = None,
+    warm_start: Annotated[
+        str, _option("--warm-start", help="Begin with the best of an earlier search.", metavar="RUN")
+    ] = "",
+    warm_top: Annotated[
+        int | None, _option("--warm-top", help="How many of the earlier search are tried first.", min=1)
+    ] = None,
     finalists: Annotated[int | None, _option("--finalists", help="Candidates of the last round.", min=1)] = None,
     epochs: Annotated[int | None, _option("--epochs", help="Epochs that finalists train.", min=1)] = None,
     seed: Annotated[
@@ -90,7 +100,8 @@ def search(
     flags = {
         "family": family, "task": task, "target": target, "strategy": strategy, "sampler": sampler,
         "trials": trials, "finalists": finalists, "seed": seed, "energy": energy, "trainings": trainings,
-        "train_seconds": train_seconds, "pruner": pruner, "inherit": inherit,
+        "train_seconds": train_seconds, "pruner": pruner, "inherit": inherit, "enqueue": enqueue,
+        "warm_start": warm_start, "warm_top": warm_top,
     }  # fmt: skip
     if resume is not None and (name or directory or config):
         raise ConfigError(
@@ -116,13 +127,17 @@ def _check_worker(storage: str, settings: bool) -> None:
 
 
 def _search(output: Output, settings: SearchConfig, place: Path, storage: str, resume: bool) -> int:
+    from ..nas.beginning import check_beginning
     from ..nas.rundir import RunDirectory
     from ..nas.search import check_config, run_search
     from ..nas.storage import parse_place
+    from ..nas.workbench import check_settings
     from .search_bench import bar_progress, ready_bench
     from .search_report import search_document, search_tables, write_results
 
     check_config(settings)
+    if not resume:
+        check_beginning(settings, check_settings(settings)[0])
     shelf = parse_place(storage) if storage else None
     if RunDirectory(place).record.exists() and not resume:
         hint = f"continue with --resume {place}, or choose another --name"
@@ -183,7 +198,7 @@ def resolve_config(start: SearchConfig, flags: dict[str, Any], budgets: list[str
     from ..common.budget import Budget
 
     Budget.parse(budgets, where="--budget")
-    changes = {name: value for name, value in flags.items() if value not in ("", None)}
+    changes = {name: value for name, value in flags.items() if value not in ("", None, [])}
     if budgets:
         given = {name.strip(): value.strip() for name, _, value in (text.partition("=") for text in budgets)}
         changes["budgets"] = {**start.budgets, **given}

@@ -113,8 +113,11 @@ def run_batches(
     evaluate: EvaluateMany,
     constraints: Callable[[TrialRecord], Mapping[str, float]],
     done: Callable[[Sequence[TrialRecord]], None],
+    first: Sequence[Architecture] = (),
 ) -> None:
     """Evaluates trials until `total` are finished; `done` hears of each generation once it is stored.
+
+    `first` are the architectures of the first trials, in place of what the sampler draws.
 
     A kill loses the generation at work and nothing else.
     """
@@ -125,6 +128,8 @@ def run_batches(
     while len(study.records) < total:
         number, begun = divmod(len(study.records), GENERATION)
         drawn = lineage.draw(np.random.default_rng(seed_for(seed, Stream.BATCH, number)))
+        given = first[number * GENERATION :][:GENERATION]
+        drawn = [*given, *drawn[len(given) :]]
         todo = drawn[begun : begun + total - len(study.records)]
         evaluations = evaluate(todo, len(study.records))
         study.add(evaluations, [lineage.codec.params(found) for found in todo], lineage.codec.distributions)

@@ -16,6 +16,7 @@ from ..common.files import read_config_text
 from .proxies import DEFAULT_PROXIES
 
 Setting = bool | int | float | str
+AUTO = "auto"  # the sampler that a strategy takes by itself
 
 
 class SearchConfig(BaseModel):
@@ -27,8 +28,9 @@ class SearchConfig(BaseModel):
     are candidates that are costed and, where the strategy screens, scored; `trainings` are networks that are trained,
     `train_seconds` the processor seconds for that, screen and supernet counted in: no training begins that would
     probably outlast them. Without either, strategies that screen train their finalists and `multi-shot` every feasible
-    trial. `inherit` lets children start from their parents' weights. Results repeat bit for bit with one worker only,
-    so more than one is refused.
+    trial. `inherit` lets children start from their parents' weights. `enqueue` names files of architectures and
+    `warm_start` the directory of an earlier search, whose best `warm_top` follow them: the first trials. Results
+    repeat bit for bit with one worker only, so more than one is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -38,7 +40,7 @@ class SearchConfig(BaseModel):
     target: str = "ne-256"
     energy: str = ""
     strategy: str = "hybrid"
-    sampler: str = "tpe"
+    sampler: str = AUTO
     objectives: list[Literal["score", "latency"]] = Field(default=["score"], min_length=1, max_length=2)
     proxies: list[str] = Field(default=list(DEFAULT_PROXIES), min_length=1)
     trials: int = Field(default=200, ge=1, le=1_000_000)
@@ -47,6 +49,9 @@ class SearchConfig(BaseModel):
     finalists: int = Field(default=4, ge=1, le=1000)
     pruner: str = "median"
     inherit: bool = False
+    enqueue: list[str] = []
+    warm_start: str = ""
+    warm_top: int = Field(default=10, ge=1, le=1000)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     workers: Literal[1] = 1
     curate: bool = True

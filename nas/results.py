@@ -126,7 +126,10 @@ class Finalist:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The outcome of a search. `winner` is None exactly when nothing met the budget; `misses` are then the nearest."""
+    """The outcome of a search. `winner` is None exactly when nothing met the budget; `misses` are then the nearest.
+
+    `trained` is the validation accuracy of all trainings that ran to their end, by architecture digest.
+    """
 
     budget: Budget
     seed: int
@@ -135,6 +138,7 @@ class SearchResult:
     winner: Finalist | None = None
     misses: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    trained: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -145,6 +149,7 @@ class SearchResult:
             "winner": self.winner.as_dict() if self.winner else None,
             "misses": list(self.misses),
             "warnings": list(self.warnings),
+            "trained": dict(self.trained),
         }
 
     @classmethod
@@ -157,6 +162,7 @@ class SearchResult:
             winner=Finalist.from_dict(values["winner"]) if values["winner"] else None,
             misses=tuple(values["misses"]),
             warnings=tuple(values["warnings"]),
+            trained=values.get("trained", {}),
         )
 
 

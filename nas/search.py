@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import BudgetError, ConfigError, Interrupted, LanefitError, UnknownNameError
-from .config import SearchConfig
+from .beginning import check_beginning
+from .config import AUTO, SearchConfig
 from .proxies import PROXIES
 from .pruning import PRUNERS
 from .results import Finalist, SearchResult, nearest_misses
@@ -19,6 +20,7 @@ from .storage import Place
 from .strategies import STRATEGIES, Outcome, Strategy
 from .study import SHARED_NOTE, STUDY_NAME, Direction, Study, open_study
 
+DEFAULT_SAMPLER = "tpe"
 DIRECTIONS: dict[str, Direction] = {"score": "maximize", "latency": "minimize"}
 
 
@@ -51,6 +53,8 @@ def run_search(
         raise ConfigError("a new search needs a configuration")
     if config is not None:
         check_config(config)
+        if not resume:
+            check_beginning(config, bench.space)
     with run.locked():
         known = dict(facts or {})
         if config is None or resume:
@@ -72,16 +76,30 @@ def run_search(
 def check_config(config: SearchConfig) -> Strategy:
     """The strategy of `config`, once every name in it is known and its parts agree."""
     strategy = STRATEGIES.get(config.strategy)
-    for registry, names in ((SAMPLERS, [config.sampler]), (PROXIES, config.proxies), (PRUNERS, [config.pruner])):
+    samplers = [] if config.sampler == AUTO else [config.sampler]
+    for registry, names in ((SAMPLERS, samplers), (PROXIES, config.proxies), (PRUNERS, [config.pruner])):
         for name in names:
             if name not in registry:  # asking for the object would import torch
                 raise UnknownNameError(registry.kind, name, registry)
+    _check_sampler(config, strategy)
     if not strategy.trains:
         _refuse_training(config, strategy)
-    if config.sampler == "evolution" and strategy.sampler is None and len(config.objectives) > 1:
+    return strategy
+
+
+def sampler_name(config: SearchConfig, strategy: Strategy) -> str:
+    """The sampler that draws the trials of a search."""
+    return strategy.sampler or (DEFAULT_SAMPLER if config.sampler == AUTO else config.sampler)
+
+
+def _check_sampler(config: SearchConfig, strategy: Strategy) -> None:
+    if config.sampler not in (AUTO, strategy.sampler) and strategy.sampler is not None:
+        free = ", ".join(name for name in STRATEGIES if STRATEGIES.get(name).sampler is None)
+        problem = f"strategy {strategy.name} chooses its candidates itself, so sampler {config.sampler} has no say"
+        raise ConfigError(problem, where="sampler", hint=f"drop it, or use one of {free}")
+    if config.sampler == "evolution" and len(config.objectives) > 1:
         hint = "use nsga2, or the score alone"
         raise ConfigError("sampler evolution has one objective only", where="objectives", hint=hint)
-    return strategy
 
 
 def _refuse_training(config: SearchConfig, strategy: Strategy) -> None:
@@ -107,16 +125,16 @@ def _search(
     place, name = elsewhere or (run.database, STUDY_NAME)
     with open_study(
         place,
-        sampler=strategy.sampler or config.sampler,
+        sampler=sampler_name(config, strategy),
         directions=directions,
         seed=config.seed,
         name=name,
         shared=elsewhere is not None,
         pruner=config.pruner,
     ) as study:
+        session = Session(config, bench, study, run, progress)
         if elsewhere:
             _publish(study, config, run)
-        session = Session(config, bench, study, run, progress)
         outcome = strategy.run(session)
         return _result(session, outcome)
 
@@ -136,7 +154,10 @@ def _publish(study: Study, config: SearchConfig, run: RunDirectory) -> None:
 def _result(session: Session, outcome: Outcome) -> SearchResult:
     trials, winner = tuple(session.study.records), choose_winner(outcome.finalists)
     misses = () if winner else tuple(nearest_misses(trials, outcome.finalists))
-    return SearchResult(session.budget, session.seed, trials, outcome.finalists, winner, misses, outcome.warnings)
+    remarks = (*session.beginning.remarks, *outcome.warnings)
+    return SearchResult(
+        session.budget, session.seed, trials, outcome.finalists, winner, misses, remarks, session.trained
+    )  # fmt: skip
 
 
 def choose_winner(finalists: Sequence[Finalist]) -> Finalist | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..common.budget import Verdict
 from ..common.errors import InputError, UnsupportedError
 from ..models.architecture import Architecture
+from .beginning import Beginning, read_beginning
 from .config import SearchConfig
 from .ledger import Ledger
 from .progress import Tally
@@ -70,6 +71,7 @@ class Session:
         self._costs: dict[str, tuple[Cost | UnsupportedError, dict[str, Any]]] = {}
         self._parents: dict[str, tuple[Architecture, float]] = {}
         self.start_from: Callable[[Architecture], Weights] | None = None  # weights that trainings begin with
+        self.beginning = self._beginning()
 
     def explore(
         self,
@@ -82,7 +84,8 @@ class Session:
         """The first `total` trials of the study (None: all that are configured), after those that are missing were
         asked for, costed and, if feasible, assessed.
 
-        `propose` names architectures instead of the sampler; `enough` ends the search before its last trial.
+        `propose` names architectures instead of the sampler, after those that the search begins with; `enough` ends
+        the search before its last trial.
         """
         wanted = self.config.trials if total is None else total
         known: dict[str, TrialRecord] = {}
@@ -104,12 +107,29 @@ class Session:
 
         for record in self.study.records:
             self._remember_training(record)
-        self.study.run(wanted, self.bench.space, evaluate, done, propose=propose, enough=enough)
+        self.study.run(wanted, self.bench.space, evaluate, done, propose=self._proposing(propose), enough=enough)
         return list(self.study.records[:wanted])
+
+    @property
+    def trained(self) -> dict[str, float]:
+        """Validation accuracy by architecture digest, of every training that ran to its end."""
+        return {digest: accuracy for digest, (_, accuracy) in self._parents.items()}
+
+    def _beginning(self) -> Beginning:
+        """Read once and kept with the trials: a resume and other workers need none of the files."""
+        if not (self.config.enqueue or self.config.warm_start):
+            return Beginning()
+        read = self.note("beginning", lambda: read_beginning(self.config, self.bench.space).as_dict())
+        return Beginning.from_dict(read)
+
+    def _proposing(self, propose: Propose | None) -> Propose | None:
+        if not self.beginning.architectures:
+            return propose
+        return lambda index: self.beginning.at(index) or (propose(index) if propose else None)
 
     def costs(self, architectures: Sequence[Architecture]) -> list[Cost | UnsupportedError]:
         """What each costs, or why the target refuses it; screened together where the workbench can."""
-        if not isinstance(self.bench, ScreensMany):
+        if not isinstance(self.bench, ScreensMany) or self.budget.energy_uj is not None:  # which no screen tells
             return [self._estimated(architecture)[0] for architecture in architectures]
         seen = self.bench.screen_many(architectures)
         return [

@@ -19,7 +19,7 @@ from ..common.files import canonical_json
 from .config import SearchConfig
 from .rundir import RunDirectory
 from .scoring import Workbench
-from .search import DIRECTIONS, check_config
+from .search import DIRECTIONS, check_config, sampler_name
 from .session import Assess, Progress, Session
 from .storage import Place, open_storage, storage_errors
 from .study import SHARED_NOTE, Direction, Propose, open_study
@@ -77,7 +77,7 @@ def run_worker(
     strategy, config = check_config(shared.config), shared.config
     assert config.seed is not None
     directions: list[Direction] = [DIRECTIONS[objective] for objective in config.objectives]
-    sampler = strategy.sampler or config.sampler
+    sampler = sampler_name(config, strategy)
     with open_study(
         place,
         sampler=sampler,

@@ -53,7 +53,7 @@ class Job:
         return SearchConfig().replaced(
             family="nas-bench-201",
             strategy="multi-shot" if self.strategy in MULTI_SHOT else self.strategy,
-            sampler=self.strategy if self.strategy in MULTI_SHOT else "tpe",
+            sampler=self.strategy if self.strategy in MULTI_SHOT else "auto",
             trials=max(self.screen, self.trainings) if hybrid else DRAWS * self.trainings,
             trainings=self.trainings,
             seed=self.seed,

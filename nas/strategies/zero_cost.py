@@ -15,6 +15,7 @@ from ...common.errors import UnsupportedError
 from ...models.architecture import Architecture
 from ..batch import run_batches
 from ..batch_samplers import BATCH_SAMPLERS
+from ..config import AUTO
 from ..progress import Tally
 from ..results import TrialRecord
 from ..scoring import Cost
@@ -46,6 +47,7 @@ class ZeroCostStrategy:
             work.evaluate,
             session.constraints,
             work.done,
+            session.beginning.architectures,
         )
         feasible = [record for record in session.study.records if record.feasible]
         ranked = by_rank(feasible, lambda record: record.values[0])
@@ -92,6 +94,8 @@ class _Work:
 
 def _sampler_name(wanted: str) -> tuple[str, tuple[str, ...]]:
     """The batch sampler of that name; the default one, said aloud, when the wanted one draws one trial at a time."""
+    if wanted == AUTO:
+        return DEFAULT_SAMPLER, ()
     if wanted in BATCH_SAMPLERS:
         return wanted, ()
     known = ", ".join(BATCH_SAMPLERS)

@@ -44,6 +44,7 @@ def test_an_architecture_is_written_as_toml(cli: Cli, tmp_path: Path) -> None:
     ran = cli("advise", "baseline", "-t", "ne-64", "--rule", "shrink-head", "--apply", changed)
     assert ran.code == 0
     assert read_architecture(changed).values["head_channels"] == 640
+    assert f"lanefit search --family ibn-classifier --target ne-64 --enqueue {changed}" in " ".join(ran.out.split())
 
 
 def test_a_file_of_the_wrong_kind_is_refused_before_any_work(cli: Cli, model: Path, tmp_path: Path) -> None:

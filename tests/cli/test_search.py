@@ -13,10 +13,11 @@ import lanefit.nas.search
 from lanefit.cli.search import default_name
 from lanefit.estimator.fit import FitBudget
 from lanefit.estimator.network import NetworkEstimator
-from lanefit.models.architecture import Architecture
+from lanefit.models.architecture import Architecture, read_architecture
 from lanefit.models.registry import families, find_task
 from lanefit.nas.config import SearchConfig
 from lanefit.nas.estimators import cached_estimator_path, fit_estimator
+from lanefit.nas.rundir import RunDirectory
 from lanefit.targets.spec import load_spec
 
 SETTINGS = """
@@ -98,6 +99,18 @@ def test_a_search_is_resumed_with_more_trials(cli: Cli, tmp_path: Path) -> None:
     assert "not the search that is stored here" in other.err
 
 
+def test_a_search_begins_with_a_file_and_with_the_best_of_an_earlier_one(cli: Cli, tmp_path: Path) -> None:
+    assert cli("search", *SMALL, "-o", "first").code == 0
+    (tmp_path / "mine.toml").write_text(families.get("ibn-classifier").middle().to_toml(), encoding="utf-8")
+    words = ("--enqueue", "mine.toml", "--warm-start", "first", "--warm-top", "1", "--seed", "4")
+    ran = cli("search", *SMALL, *words, "-o", "second", "--format", "json")
+    assert ran.code == 0
+    tried = [trial.architecture for trial in RunDirectory(tmp_path / "second").result().trials]
+    assert read_architecture(tmp_path / "first" / "winner.toml") == tried[1]
+    assert "1 of 1 enqueued architectures had values outside of the space" in ran.document["warnings"][0]
+    assert "warm start from first: 1 trials" in ran.document["warnings"][1]
+
+
 def test_an_impossible_budget_shows_the_nearest_misses_with_code_1(cli: Cli, tmp_path: Path) -> None:
     ran = cli("search", *SMALL, "-b", "latency=1ns", "-o", tmp_path / "run")
     assert ran.code == 1
@@ -131,6 +144,9 @@ def test_ctrl_c_ends_with_130_and_the_command_that_resumes(
         (("--resume", "absent"), "no search to resume"),
         (("--resume", "absent", "--name", "x"), "takes its settings from the run"),
         (("--strategy", "zero-shot", "-b", "accuracy=97%"), "trains nothing"),
+        (("--sampler", "gp"), "strategy hybrid chooses its candidates itself"),
+        (("--enqueue", "absent.toml"), "absent.toml"),
+        (("--warm-start", "absent"), "no earlier search here"),
     ],
 )
 def test_bad_settings_are_refused_before_work(cli: Cli, words: tuple[str, ...], says: str) -> None:

@@ -19,6 +19,7 @@ from lanefit.nas.config import SearchConfig
 from lanefit.nas.energy import energy_model
 from lanefit.nas.operator_bridge import architecture_graph
 from lanefit.nas.scoring import Cost, Powered
+from lanefit.nas.search import run_search
 from lanefit.nas.space import Space
 from lanefit.nas.workbench import ModelWorkbench, workbench
 from lanefit.targets.spec import load_spec
@@ -69,6 +70,18 @@ def test_an_energy_budget_separates_thrifty_networks_from_others(bench: ModelWor
     for cost, verdict in zip(costs, verdicts, strict=True):
         assert cost.energy_uj is not None
         assert verdict.passed == (cost.energy_uj <= limit)
+
+
+def test_a_search_by_estimates_alone_keeps_an_energy_budget(bench: ModelWorkbench, file: Path, tmp_path: Path) -> None:
+    sampled = [Cost.of(bench.estimate(bench.space.sample(seed))).energy_uj or 0.0 for seed in range(20)]
+    limit = float(np.median(sampled))
+    budgets = {"energy": f"{limit}uJ"}
+    config = CONFIG.replaced(strategy="zero-cost", energy=str(file), budgets=budgets, trials=30, finalists=2, seed=1)
+    result = run_search(config, tmp_path / "run", bench)
+    energies = [trial.cost.energy_uj for trial in result.trials if trial.cost]
+    assert len(energies) == 30
+    assert [trial.feasible for trial in result.trials] == [uj is not None and uj <= limit for uj in energies]
+    assert result.winner is not None
 
 
 def test_costs_with_energies_are_stored_and_read(bench: ModelWorkbench) -> None:

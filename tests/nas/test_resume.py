@@ -31,8 +31,9 @@ def _results(directory: Path) -> dict[str, object]:
     ("sampler", "strategy", "kills"),
     [
         # NSGA-II: the second kill hits the very trial that draws the first children of a generation
-        pytest.param("nsga2", "hybrid", [8, POPULATION - 7 + 1, 3], id="nsga2"),
-        pytest.param("tpe", "hybrid", [14, 8], id="tpe"),
+        pytest.param("nsga2", "zero-shot", [8, POPULATION - 7 + 1, 3], id="nsga2"),
+        pytest.param("tpe", "zero-shot", [14, 8], id="tpe"),
+        pytest.param("auto", "hybrid", [14, 8], id="hybrid"),
         pytest.param("tpe", "multi-shot", [19], id="tpe-pruning"),
     ],
 )
@@ -47,7 +48,7 @@ def test_a_killed_and_resumed_search_equals_an_undisturbed_one(
 
 
 def test_a_search_killed_while_training_keeps_the_finalists_that_are_trained(tmp_path: Path) -> None:
-    assert _search_in_a_process(tmp_path / "run", "tpe", "hybrid", 0, 3) == -signal.SIGKILL
+    assert _search_in_a_process(tmp_path / "run", "auto", "hybrid", 0, 3) == -signal.SIGKILL
     bench = FakeBench()
     run_search(None, tmp_path / "run", bench, resume=True)
     assert (bench.estimates, bench.trainings) == (0, 1)

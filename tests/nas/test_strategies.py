@@ -110,6 +110,16 @@ def test_unknown_names_are_refused_with_known_ones(tmp_path: Path, change: dict[
     assert "did you mean" in caught.value.hint
 
 
+@pytest.mark.parametrize("strategy", ["hybrid", "one-shot", "random"])
+def test_a_sampler_that_has_no_say_is_refused_with_strategies_where_it_has(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"strategy {strategy} chooses its candidates itself, so sampler tpe"
+    ) as caught:
+        run_search(toy_config(strategy=strategy, sampler="tpe"), tmp_path / "run", FakeBench())
+    assert caught.value.hint == "drop it, or use one of multi-shot, zero-cost, zero-shot"
+    assert not (tmp_path / "run").exists()
+
+
 def test_degenerate_candidates_are_the_last_resort(tmp_path: Path) -> None:
     result = run_search(toy_config(strategy="zero-shot", finalists=16), tmp_path / "run", FakeBench())
     degenerate = [finalist.trial.degenerate for finalist in result.finalists]
@@ -144,7 +154,7 @@ def test_two_objectives_keep_every_training_whole(tmp_path: Path) -> None:
 
 
 def test_the_gaussian_process_sampler_is_there_by_name(tmp_path: Path) -> None:
-    result = run_search(toy_config(sampler="gp", trials=11), tmp_path / "run", FakeBench())
+    result = run_search(toy_config(strategy="zero-shot", sampler="gp", trials=11), tmp_path / "run", FakeBench())
     assert result.winner is not None
 
 
