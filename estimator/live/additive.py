@@ -19,8 +19,9 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from ...common.errors import EstimatorError
+from .doubts import CostDoubt
 from .executed import ExecutedOperator
-from .operator_costs import OperatorCosts, Sum, brevity, fit_costs
+from .operator_costs import OperatorCosts, Sum, fit_costs
 from .work import Work, matrix, work_of
 
 Floats = NDArray[np.float64]
@@ -98,6 +99,7 @@ class AdditiveModel:
         y = np.asarray(latency_us, np.float64)
         gap = (y - self._physics(rows, sums)) / y
         self._rows = rows / y[:, None]
+        self._cost_doubt = CostDoubt(costs, sums, y, np.array(self.doubts), deviations.noise)
         self._factor, self._weights = _condition(self._rows, gap, self._known.works, deviations, np.array(self.doubts))
 
     def predict(self, sums: Sequence[Sum]) -> tuple[Floats, Floats]:
@@ -110,7 +112,7 @@ class AdditiveModel:
         spread = np.einsum("so,op,sp->s", rows, self._prior(asked.works), rows, optimize=True)
         spread -= np.einsum("sm,ms->s", link, cho_solve(self._factor, link.T))
         floor = self._physics(0.1 * rows, sums)  # g below −0.9 would be faster than any machine
-        spread = np.maximum(spread, 0) + self._unmeasured_us(sums) ** 2
+        spread = np.maximum(spread, 0) + self._unmeasured_us(sums) ** 2 + self._cost_doubt.variance_us2(sums)
         return np.maximum(mean, floor), np.sqrt(spread) + self.deviations.noise * mean
 
     def _unmeasured_us(self, sums: Sequence[Sum]) -> Floats:
@@ -175,10 +177,10 @@ def _condition(
     return factor, cho_solve(factor, gap)
 
 
-def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float], *, run_doubt_us: float = 0.0) -> AdditiveModel:
+def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float], doubts: Sequence[float] = ()) -> AdditiveModel:
     """Physics by relative least squares, deviations by the largest marginal likelihood.
 
-    The costs of a run differ by `run_doubt_us` from sum to sum, so short ones count less.
+    `doubts` says by how much each latency is noisier than a usual one, at least 1; noisy ones count less.
 
     Raises:
         EstimatorError: fewer than ten sums, or a latency that is not positive.
@@ -188,12 +190,13 @@ def fit_additive(sums: Sequence[Sum], latency_us: Sequence[float], *, run_doubt_
         raise EstimatorError(f"{len(sums)} sums and {len(y)} latencies; at least ten of both are needed")
     if not (np.isfinite(y).all() and (y > 0).all()):
         raise EstimatorError("latencies must be positive", hint="measure again")
-    costs, least = fit_costs(sums, y, run_doubt_us), brevity(y, run_doubt_us)
+    least = np.maximum(np.asarray(doubts, np.float64), 1.0) if len(doubts) else np.ones(len(y))
+    costs = fit_costs(sums, y, least)
     model = AdditiveModel(sums, latency_us, costs, _fit_deviations(sums, y, costs, least), least.tolist())
     for _ in range(_REWEIGHTS):
-        doubts = np.maximum(least, model.surprises() / _SURPRISE)
-        deviations = _fit_deviations(sums, y, costs, doubts, model.deviations)
-        model = AdditiveModel(sums, latency_us, costs, deviations, doubts.tolist())
+        noisier = np.maximum(least, model.surprises() / _SURPRISE)
+        deviations = _fit_deviations(sums, y, costs, noisier, model.deviations)
+        model = AdditiveModel(sums, latency_us, costs, deviations, noisier.tolist())
     return model
 
 

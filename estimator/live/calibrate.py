@@ -18,6 +18,7 @@ from ...common.errors import EstimatorError
 from .additive import AdditiveModel, Deviations, Operators, covariance, fit_additive
 from .choice import choose, shares
 from .cut import Slice
+from .doubts import doubts, median_error
 from .executed import ExecutedGraph
 from .memory import footprint_bytes, gone, terms
 from .operator_costs import FAMILIES, OperatorCosts, Sum, fit_costs
@@ -167,12 +168,14 @@ def _others(known: Mapping[str, LiveMeasurement], done: Sequence[LiveMeasurement
 
 
 def fit(measurements: Sequence[LiveMeasurement], threads: int = 1) -> AdditiveModel:
-    """The model of measured pieces. With several threads each run begins by waking them, which takes now more, now less
-    time, so that short pieces tell less."""
-    latencies = [m.measured.latency_us for m in measurements]
-    return fit_additive(
-        [m.definition for m in measurements], latencies, run_doubt_us=_WAKING_US if threads > 1 else 0.0
-    )
+    """The model of measured pieces; those whose visits differ count less.
+
+    With several threads each run begins by waking them, now longer, now shorter, so that short pieces tell less.
+    """
+    latencies = np.array([m.measured.latency_us for m in measurements])
+    errors = np.array([median_error(m.measured.samples_us) for m in measurements])
+    weights = doubts(latencies, errors, _WAKING_US if threads > 1 else 0.0)
+    return fit_additive([m.definition for m in measurements], latencies.tolist(), weights.tolist())
 
 
 def next_pieces(

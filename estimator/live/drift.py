@@ -67,13 +67,16 @@ class Around:
 
     def __init__(self, take: Take, gauge: Gauge, tolerance: float, patience_ms: float) -> None:
         self._take, self._gauge, self._tolerance, self._patience_ms = take, gauge, tolerance, patience_ms
+        self._last = float("inf")  # the reading after one visit is the one before the next
         gauge.learn()
 
     def visit(self, session: Session) -> tuple[Runs, Mark]:
         self._gauge.credit_ms += self._patience_ms
-        before = self._gauge.wait(self._tolerance)
+        steady = self._last <= (1 + self._tolerance) * self._gauge.best_us
+        before = self._last if steady else self._gauge.wait(self._tolerance)
         raw = self._take(session)
-        return raw, (before, self._gauge.read())
+        self._last = self._gauge.read()
+        return raw, (before, self._last)
 
     def judge(self, mark: Mark) -> tuple[float, bool]:
         slow = [reading / self._gauge.best_us for reading in mark]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ _FINEST = 0.01  # relative errors below this are never outliers
 _LEAN = 0.3  # weight of the family's costs beside one measurement of the kind
 _AFAR_US, _AFAR_DOUBT_US = 0.01, 0.05  # per 10³ bytes from beyond a cache, before measurements, and its doubt
 _NOISE = 0.03  # relative error of a measurement, against which that doubt is weighed
+AFAR = _NOISE / _AFAR_DOUBT_US  # so firmly are the costs of data from afar held to `_AFAR_US`
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class OperatorCosts:
     kinds: Mapping[str, tuple[float, ...]]
     families: Mapping[str, tuple[float, ...]]
     surroundings: tuple[float, ...]
+    once: ClassVar[int] = _ONCE
 
     def operators_us(self, works: Sequence[Work]) -> Floats:
         """(operators,) µs, never zero: at least a tenth of the shortest launch."""
@@ -90,14 +92,24 @@ class OperatorCosts:
         """(sums, surroundings): how much of each of the surroundings there is."""
         return _surroundings(sums, len(self.surroundings) - _ONCE)
 
+    def vector(self) -> Floats:
+        """All costs by kind, then the surroundings: what `design` is a table for."""
+        return np.concatenate([*map(np.array, self.kinds.values()), np.array(self.surroundings)])
 
-def fit_costs(sums: Sequence[Sum], latency_us: Floats, run_doubt_us: float = 0.0) -> OperatorCosts:
+    def design(self, sums: Sequence[Sum]) -> Floats:
+        """(sums, costs): how much of each of the costs in `vector` is in each sum; other kinds are left out."""
+        works = [[w for t in s.terms if (w := work_of(t.operator)).kind in self.kinds] for s in sums]
+        table = _table(works, {kind: i for i, kind in enumerate(self.kinds)}, lambda w: w.kind)
+        return np.hstack([table, self.quantities(sums)])
+
+
+def fit_costs(sums: Sequence[Sum], latency_us: Floats, doubts: Floats | None = None) -> OperatorCosts:
     """Relative least squares, first of costs by family, then of costs by kind that lean on these.
 
     Measurements that the first result misses by far count less in the next (Huber's weights): a process that
-    disturbed one of them must not spoil the others. Short ones count less from the start (`brevity`).
+    disturbed one of them must not spoil the others. Those of large `doubts` count less from the start.
     """
-    trust = 1 / brevity(latency_us, run_doubt_us) ** 2
+    trust = 1 / doubts**2 if doubts is not None else np.ones(len(latency_us))
     works = [[work_of(term.operator) for term in total.terms] for total in sums]
     caches = max(len(term.distant_bytes) for total in sums for term in total.terms)
     around = _surroundings(sums, caches)
@@ -138,12 +150,6 @@ def _surroundings(sums: Sequence[Sum], caches: int) -> Floats:
     return np.hstack([np.array(once), distant])
 
 
-def brevity(latency_us: Floats, run_doubt_us: float) -> Floats:
-    """By how much the relative error of each measurement exceeds that of a long one, at least 1: the costs of a run
-    differ by `run_doubt_us` from piece to piece, however short it is."""
-    return np.sqrt(1 + (run_doubt_us / (_NOISE * latency_us)) ** 2)
-
-
 def huber(errors: Floats) -> Floats:
     """Weights in (0, 1] of relative errors: 1 up to twice their typical size, falling beyond (Huber 1964)."""
     typical = 1.4826 * float(np.median(np.abs(errors)))
@@ -163,13 +169,17 @@ def _solve(table: Floats, latency_us: Floats, prior: Floats | None, caches: int,
     if prior is None:
         lean, towards = 1e-3 * np.eye(len(size)), np.zeros(len(size))
     else:
-        share = rows.max(0)
-        lean = np.diag(np.where(share > 0, _LEAN * share / size, 1.0))
+        lean = np.diag(np.where(rows.max(0) > 0, leaning(rows) / size, 1.0))
         towards = np.diag(lean) * size * prior
-    afar = np.eye(len(size))[len(size) - caches :] * (_NOISE / _AFAR_DOUBT_US)
+    afar = np.eye(len(size))[len(size) - caches :] * AFAR
     usual = np.full(caches, _AFAR_US * _NOISE / _AFAR_DOUBT_US)
     found, _ = nnls(np.vstack([rows / size, lean, afar / size]), np.concatenate([root, towards, usual]))
     return found / size
+
+
+def leaning(rows: Floats) -> Floats:
+    """(costs,) how firmly each cost is held to what is assumed: as one measurement of a share `_LEAN` would."""
+    return _LEAN * rows.max(0)
 
 
 def _rows(costs: Floats) -> list[tuple[float, ...]]:

@@ -72,7 +72,7 @@ def learning_curve(model: AdditiveModel, networks: Sequence[LiveMeasurement]) ->
     found: list[tuple[int, float]] = []
     for count in (int(share * len(model.sums)) for share in _SHARES):
         if count >= _LEAST:
-            part = fit_additive(model.sums[:count], model.latency_us[:count])
+            part = fit_additive(model.sums[:count], model.latency_us[:count], model.doubts[:count])
             predicted, _ = part.predict([network.definition for network in networks])
             found.append((count, accuracy(predicted, measured).acc10))
     return found if len(found) > 1 else []

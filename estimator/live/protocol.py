@@ -24,7 +24,7 @@ from .steadiness import Gauge
 
 _SETTLE_MS = 4.0
 _STEADY = 0.08
-_PATIENCE_MS = 120.0
+_PATIENCE_MS = 80.0
 _FEWEST = 3  # visits in the state that counts, for which all others are left out
 
 
@@ -64,10 +64,9 @@ class Protocol:
 
 
 def settled(protocol: Protocol, threads: int) -> Protocol:
-    """The protocol for so many threads: with several, how near to each other their processors are has to be watched."""
-    if threads == 1:
-        return protocol
-    return replace(protocol, settle_ms=_SETTLE_MS, steady=_STEADY, patience_ms=_PATIENCE_MS)
+    """The protocol for so many threads of a host whose state has to be watched; several need time to spread out."""
+    settle_ms = _SETTLE_MS if threads > 1 else 0.0
+    return replace(protocol, settle_ms=settle_ms, steady=_STEADY, patience_ms=_PATIENCE_MS)
 
 
 @dataclass(frozen=True, slots=True)

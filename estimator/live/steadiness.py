@@ -25,12 +25,13 @@ _FIRST_READINGS = 60  # before anything is judged
 class Gauge:
     """Readings of a reference network in one session, and the best of them: the state that counts.
 
-    `credit_ms` is how long it may still wait for that state: without a bound a device that never returns to it could
-    never be measured.
+    `credit_ms` is how long it may still wait for that state, rests and readings: without a bound a device that never
+    returns to it could never be measured.
     """
 
     session: Session
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic  # in seconds, by which waiting is counted
     best_us: float = field(default=float("inf"), init=False)
     credit_ms: float = field(default=0.0, init=False)
 
@@ -52,11 +53,11 @@ class Gauge:
 
     def wait(self, tolerance: float) -> float:
         """A reading within `tolerance` of the best, or the first one after the credit is used up, µs."""
-        rest = _REST_MS
-        while (reading := self.read()) > (1 + tolerance) * self.best_us and self.credit_ms >= rest:
-            self.credit_ms -= rest
-            self.sleep(rest / 1e3)
-            rest = min(_LONGER * rest, _LONGEST_MS)
+        rest, before = _REST_MS, self.clock()
+        while (reading := self.read()) > (1 + tolerance) * self.best_us and self.credit_ms > 0:
+            self.sleep(min(rest, self.credit_ms) / 1e3)
+            rest, now = min(_LONGER * rest, _LONGEST_MS), self.clock()
+            self.credit_ms, before = self.credit_ms - 1e3 * (now - before), now
         return reading
 
     def close(self) -> None:

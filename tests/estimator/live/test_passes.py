@@ -152,13 +152,17 @@ def test_what_a_runtime_shows_of_its_passes_is_read_from_its_graph() -> None:
 
 @pytest.mark.slow
 def test_probes_of_onnx_runtime_agree_with_the_graph_that_it_executes() -> None:
-    """What time says is one pass, the graph shows as one operator; a graph with two never takes the time of one."""
+    """What time says is one pass, the graph shows as one operator; a graph with two never takes the time of one.
+
+    On a busy machine time may not tell; the probes then say so, and are asked again.
+    """
     runner = OrtRunner(1, clock="processor")
+    assert any(rules_that_hold(runner) for _ in range(3))
+
+
+def rules_that_hold(runner: OrtRunner) -> int:
     found = find_rules(runner, pairs=[*PAIRS, ("add", "relu")], triples=TRIPLES, plan=Plan(looks=(8, 12, 18, 27)))
     assert found.graph_is_known
     for verdict in found.verdicts:
-        if verdict.holds:
-            assert joined_in_graph(runner, tuple(map(str, verdict.rule)))
-        if not joined_in_graph(runner, tuple(map(str, verdict.rule))):
-            assert not verdict.holds
-    assert any(verdict.holds for verdict in found.verdicts)
+        assert not verdict.holds or joined_in_graph(runner, tuple(map(str, verdict.rule)))
+    return sum(bool(verdict.holds) for verdict in found.verdicts)

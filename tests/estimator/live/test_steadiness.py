@@ -39,7 +39,7 @@ def idle(device: Device) -> Gauge:
     def sleep(seconds: float) -> None:
         device.now += 1e6 * seconds
 
-    return Gauge(device.session("reference", 80.0), sleep)
+    return Gauge(device.session("reference", 80.0), sleep, lambda: device.now / 1e6)
 
 
 def run(device: Device, protocol: Protocol) -> dict[str, Measured]:
@@ -96,9 +96,28 @@ def test_a_gauge_pauses_after_each_reading_and_keeps_the_best() -> None:
     assert session.paused == 4
 
 
-def test_one_thread_is_measured_as_before_and_several_are_watched() -> None:
-    assert settled(Protocol(), 1) == Protocol()
-    assert settled(Protocol(), 2).steady > 0 < settled(Protocol(), 2).patience_ms
+def test_the_state_of_a_host_is_watched_and_several_threads_get_time_to_spread_out() -> None:
+    for threads in (1, 2):
+        assert settled(Protocol(), threads).steady > 0 < settled(Protocol(), threads).patience_ms
+    assert settled(Protocol(), 1).settle_ms == 0 < settled(Protocol(), 2).settle_ms
+
+
+def test_a_steady_reading_serves_the_visit_after_it_as_well() -> None:
+    device = Device(lambda now: 1.0)
+    reference = idle(device)
+    count = 0
+    read = reference.read
+
+    def counted() -> float:
+        nonlocal count
+        count += 1
+        return read()
+
+    reference.read = counted
+    reference.learn()
+    count = 0
+    found = measure({"a": Sensitive(device, "a", 100.0)}, WATCHED, reference=reference)["a"]
+    assert count == len(found.raw_us) + 1
 
 
 @pytest.mark.skipif(PROCESSORS < 2, reason="two processors that threads can be pinned to are needed")
