@@ -66,9 +66,10 @@ class WatchedSupernet(Watched):
         return self._sharing.supernet_epochs(pool, seed, seconds)
 
     def supernet(
-        self, pool: FeasiblePool, seed: int, *, epochs: int, state: Path, on_epoch: Callable[[int], None]
-    ) -> Subnets:
-        return self._sharing.supernet(pool, seed, epochs=epochs, state=state, on_epoch=on_epoch)
+        self, pool: FeasiblePool, seed: int, *, epochs: int, seconds: float | None, state: Path,
+        on_epoch: Callable[[int], None],
+    ) -> Subnets:  # fmt: skip
+        return self._sharing.supernet(pool, seed, epochs=epochs, seconds=seconds, state=state, on_epoch=on_epoch)
 
     @property
     def _sharing(self) -> WithSupernet:

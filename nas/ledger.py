@@ -10,6 +10,9 @@ from statistics import median
 class Ledger:
     """Trainings by architecture digest with their processor seconds, and what other stages took.
 
+    A training's seconds begin where the entry before it ended: finding, costing and compiling the network are counted
+    with it. What comes before a search (reading its estimator, curating its space) is its caller's to count.
+
     `most` and `most_seconds` None mean no limit.
 
     A resumed search enters stored trainings with the seconds they took then, so that it decides as before.

@@ -205,10 +205,12 @@ class WithSupernet(Protocol):
         ...
 
     def supernet(
-        self, pool: FeasiblePool, seed: int, *, epochs: int, state: Path, on_epoch: Callable[[int], None]
-    ) -> Subnets:
+        self, pool: FeasiblePool, seed: int, *, epochs: int, seconds: float | None, state: Path,
+        on_epoch: Callable[[int], None],
+    ) -> Subnets:  # fmt: skip
         """Trains a supernet on the architectures of `pool` and no others, or goes on with the training in `state`.
 
-        `on_epoch` hears the number of finished epochs.
+        It takes `epochs`, or `seconds` of processor time if those are over first, everything counted. `on_epoch` hears
+        the number of epochs, the last of which may be cut short.
         """
         ...

@@ -71,6 +71,7 @@ class Session:
         self._costs: dict[str, tuple[Cost | UnsupportedError, dict[str, Any]]] = {}
         self._parents: dict[str, tuple[Architecture, float]] = {}
         self.start_from: Callable[[Architecture], Weights] | None = None  # weights that trainings begin with
+        self._booked_until = time.process_time()
         self.beginning = self._beginning()
 
     def explore(
@@ -186,16 +187,17 @@ class Session:
             for epoch, accuracy in enumerate(stored["curve"], start=1):
                 on_epoch(epoch, accuracy)  # a pruner compares later trials with these
             training = Training(stored["accuracy"], tuple(stored["curve"]), stored["accuracy_test"])
+            self._seconds_to_book()  # an earlier sitting has booked what led here
         else:
             training, stored = self._train_now(architecture, on_epoch)
         self._enter(architecture, stored["seconds"], None if training.stopped else training.accuracy)
         return training
 
     def _train_now(self, architecture: Architecture, on_epoch: OnEpoch) -> tuple[Training, dict[str, Any]]:
-        digest, begun = architecture.digest(), time.process_time()
+        digest = architecture.digest()
         more = self._start(architecture)
         training = self.bench.train(architecture, seed_for(self.seed, Stream.TRAINING), on_epoch, **more)
-        stored: dict[str, Any] = {"seconds": time.process_time() - begun}
+        stored: dict[str, Any] = {"seconds": self._seconds_to_book()}
         if training.stopped:
             self.study.set_note(f"stopped:{digest}", stored)
             return training, stored
@@ -212,13 +214,21 @@ class Session:
     def charged(self, stage: str, work: Callable[[], Found]) -> Found:
         """Does `work` and enters its processor seconds into the ledger; a resumed search enters what it took then.
 
-        Of a stage that was interrupted, only the last sitting counts. Trainings enter themselves: they are no part of
-        a stage.
+        Of a stage that was interrupted, only the last sitting counts. Trainings inside of it enter themselves.
         """
-        begun = time.process_time()
         found = work()
-        self.ledger.charge(stage, self.note(f"seconds:{stage}", lambda: time.process_time() - begun))
+        self.ledger.charge(stage, self.note(f"seconds:{stage}", self._seconds_to_book))
+        self._seconds_to_book()
         return found
+
+    def _seconds_to_book(self) -> float:
+        """Processor seconds since this was last asked: whatever led to a training or stage is booked with it.
+
+        So the ledger lacks nothing between the opening of the session and its last entry: candidates that were refused,
+        samplers, compilations and stored files too.
+        """
+        begun, self._booked_until = self._booked_until, time.process_time()
+        return self._booked_until - begun
 
     def _remember_training(self, record: TrialRecord) -> None:
         """A training of an earlier sitting, as far as the trial itself trained."""

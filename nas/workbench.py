@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from .devices import resolve_device
 from .energy import EnergyModel, energy_model
 from .inheritance import inherit
 from .oneshot.pool import FeasiblePool
-from .oneshot.sandwich import SandwichConfig, epoch_seconds, train_supernet
+from .oneshot.sandwich import SandwichConfig, SupernetEpoch, epoch_seconds, train_supernet
 from .oneshot.subnets import TrainedSupernet
 from .oneshot.supernet import Supernet
 from .proxies import DEFAULT_PROXIES
@@ -144,10 +145,16 @@ class ModelWorkbench:
         return int(seconds / once)
 
     def supernet(
-        self, pool: FeasiblePool, seed: int, *, epochs: int, state: Path, on_epoch: Callable[[int], None]
-    ) -> TrainedSupernet:
-        found, settings = self._supernet(seed), self._sandwich(seed, epochs)
-        train_supernet(found, pool, self.task, settings, state=state, on_epoch=lambda done: on_epoch(done.epoch))
+        self, pool: FeasiblePool, seed: int, *, epochs: int, seconds: float | None, state: Path,
+        on_epoch: Callable[[int], None],
+    ) -> TrainedSupernet:  # fmt: skip
+        begun = time.process_time()
+        found, settings = self._supernet(seed), replace(self._sandwich(seed, epochs), seconds=seconds)
+
+        def report(done: SupernetEpoch) -> None:
+            on_epoch(done.epoch)
+
+        train_supernet(found, pool, self.task, settings, state=state, begun=begun, on_epoch=report)
         return TrainedSupernet(found, self.task, resolve_device(settings.device))
 
     def _supernet(self, seed: int) -> Supernet:

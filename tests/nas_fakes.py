@@ -166,10 +166,11 @@ class FakeBench:
         return int(seconds)
 
     def supernet(
-        self, pool: FeasiblePool, seed: int, *, epochs: int, state: Path, on_epoch: Callable[[int], None]
-    ) -> FakeSubnets:
+        self, pool: FeasiblePool, seed: int, *, epochs: int, seconds: float | None, state: Path,
+        on_epoch: Callable[[int], None],
+    ) -> FakeSubnets:  # fmt: skip
         self.pools.append(pool)
-        for epoch in range(1, epochs + 1):
+        for epoch in range(1, (epochs if seconds is None else min(epochs, math.ceil(seconds))) + 1):
             on_epoch(epoch)
         return FakeSubnets()
 

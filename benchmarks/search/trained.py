@@ -7,7 +7,8 @@ MobileNetV2 0.5. A search gets half of the minutes (screen, supernet and trainin
 the search left of its own, goes to one long training of its winner, from the weights it has. So `zero-shot`, which
 trains nothing, trains its winner longest. How many epochs the short trainings have follows from a pilot that is
 timed once for all rows. Candidates are chosen on validation images; test images are looked at in the last step only.
-The latency estimator is no part of the minutes: it is fitted once for a target and kept.
+The latency estimator and the curated space are no part of the minutes: they belong to the target, all rows share them,
+and the table says what they took.
 
 Every strategy and seed is a process of its own and writes its row into `--work` as it ends; the same command goes on
 where it was stopped.

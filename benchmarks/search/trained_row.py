@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
+from lanefit.common.budget import Budget
 from lanefit.common.errors import BudgetError
 from lanefit.common.files import read_json, write_json
-from lanefit.models.architecture import Architecture
+from lanefit.models.architecture import Architecture, KnobValue
 from lanefit.models.baselines import mobilenet_v2
 from lanefit.models.registry import families
 from lanefit.models.tasks import Split, Task
 from lanefit.nas.bridge import to_graph
 from lanefit.nas.config import SearchConfig
+from lanefit.nas.curation import curate, engine_costs
 from lanefit.nas.devices import resolve_device
 from lanefit.nas.estimators import cached_estimator_path, fit_estimator, open_estimator
 from lanefit.nas.measure import engine_measure
 from lanefit.nas.results import Finalist
 from lanefit.nas.rundir import RunDirectory
+from lanefit.nas.scoring import Cost
 from lanefit.nas.search import run_search
 from lanefit.nas.session import Step
+from lanefit.nas.space import Space
 from lanefit.nas.strategies import STRATEGIES
 from lanefit.nas.training import TrainConfig, train
 from lanefit.nas.weights import load_weights
@@ -34,17 +41,18 @@ from lanefit.targets.spec import EngineSpec, load_spec
 FAMILY = "ibn-classifier"
 BUDGET_SHARE = 0.5  # of the baseline's compiled latency
 SEARCH_SHARE = 0.5  # of the seconds; what a search leaves goes to the final training
-TRAININGS = 12  # so many short trainings of the pilot's network fill a search
-FEWEST_EPOCHS, MOST_EPOCHS = 3, 60
+TRAININGS = 8  # so many short trainings of the pilot's network fill a search
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 200
 LEAST_IMAGES = 64  # of a training, however short the budget
-TIMED_STEPS, TIMED_BATCH = 10, 32
+TIMED_STEPS, TIMED_BATCH = 8, 32
+TYPICAL, TYPICAL_QUANTILE = 12, 0.75  # random networks inside the budget; a search prefers those that use it
 SPLITS = {"images": Split.TRAIN, "validation": Split.VALIDATION, "test": Split.TEST}
 
 
 @dataclass(frozen=True)
 class Setting:
     """What all rows have in common. `seconds_per_image` is the pilot's, for one image forward and back; `images`,
-    `validation` and `test` are numbers of images."""
+    `validation` and `test` are numbers of images; `knobs` is the curated space, which took `curation_seconds`."""
 
     target: str
     seconds: float
@@ -57,6 +65,8 @@ class Setting:
     validation: int
     test: int
     device: str
+    knobs: Mapping[str, list[KnobValue]]
+    curation_seconds: float
 
     def schedule(self, seconds: float, seconds_per_image: float | None = None) -> tuple[int, int | None]:
         """(epochs, limit of images) that `seconds` pay for: all images if that makes `FEWEST_EPOCHS`.
@@ -72,37 +82,50 @@ class Setting:
 
 
 def pilot(task: Task, target: str, seconds: float, trials: int, device: str) -> Setting:
-    """Compiles the baseline, and times the training of a network that costs about what the budget allows."""
+    """Compiles the baseline, curates the space, and times the training of networks that are inside the budget."""
     spec, family = load_spec(target), families.get(FAMILY)
     known = next(knob.values for knob in family.knobs() if knob.name == "resolution")
     resolution = min((int(value) for value in known), key=lambda value: (abs(value - task.resolution), value))
     measure, shape = engine_measure(spec), {"input_channels": task.channels, "classes": task.classes}
     baseline = measure(to_graph(family.layers(mobilenet_v2(0.5, resolution), **shape))).latency_us
-    typical = mobilenet_v2(0.35, resolution)
     counts = {name: len(task.read(split).labels) for name, split in SPLITS.items()}
-    once = _seconds_per_image(family.build(typical, **shape, seed=0), task.channels, resolution, device)
+    begun = time.process_time()
+    space = Space.of(family).restrict({"resolution": [resolution]}, where="pilot")
+    space, _ = curate(space, engine_costs(spec, estimator_for(spec, task)), leave=["resolution"], **shape)
+    knobs, curation = {knob.name: list(knob.values) for knob in space.knobs}, time.process_time() - begun
+    budget = Budget.from_dict({"latency": f"{BUDGET_SHARE * baseline!r}us"}, where="pilot")
+    typical = _inside(ModelWorkbench(space, task, estimator_for(spec, task)), budget)
+    times = [_seconds_per_image(family.build(each, **shape, seed=0), task.channels, resolution, device)
+             for each in typical]  # fmt: skip
+    once = float(np.quantile(times, TYPICAL_QUANTILE))
     return Setting(
-        target, seconds, trials, resolution, BUDGET_SHARE * baseline, baseline, once, device=device, **counts
+        target, seconds, trials, resolution, BUDGET_SHARE * baseline, baseline, once, device=device, knobs=knobs,
+        curation_seconds=curation, **counts,
     )  # fmt: skip
 
 
-def _seconds_per_image(module: torch.nn.Module, channels: int, resolution: int, device: str) -> float:
-    """Processor seconds for each image of a training step."""
-    place = resolve_device(device)
-    module.to(place).train()
-    images = torch.rand(TIMED_BATCH, channels, resolution, resolution, device=place)
-    optimizer = torch.optim.AdamW(module.parameters())
+def _inside(bench: ModelWorkbench, budget: Budget) -> list[Architecture]:
+    """Random networks inside the budget."""
+    drawn = (bench.space.sample(seed) for seed in itertools.count())
+    return list(itertools.islice((a for a in drawn if Cost.of(bench.estimate(a)).check(budget).passed), TYPICAL))
 
-    def step() -> None:
+
+def _seconds_per_image(module: torch.nn.Module, channels: int, resolution: int, device: str) -> float:
+    """Processor seconds for each image of a training step, the median of a few."""
+    place = resolve_device(device)
+    module.to(place).to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
+    images = torch.rand(TIMED_BATCH, channels, resolution, resolution, device=place)
+    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
+
+    def step() -> float:
+        begun = time.process_time()
         optimizer.zero_grad()
         module(images.contiguous(memory_format=torch.channels_last)).square().mean().backward()
         optimizer.step()
+        return (time.process_time() - begun) / TIMED_BATCH
 
     step()  # the first one also allocates
-    begun = time.process_time()
-    for _ in range(TIMED_STEPS):
-        step()
-    return (time.process_time() - begun) / (TIMED_STEPS * TIMED_BATCH)
+    return median(step() for _ in range(TIMED_STEPS))
 
 
 def estimator_for(spec: EngineSpec, task: Task) -> Any:
@@ -115,10 +138,10 @@ def estimator_for(spec: EngineSpec, task: Task) -> Any:
 def run_row(directory: Path, task: Task, setting: Setting, strategy: str, seed: int) -> dict[str, Any]:
     """Searches, trains the winner with what is left, and returns the row; goes on where an earlier sitting stopped."""
     clock = Clock(directory / "spent.json")
-    config = _config(task, setting, strategy, seed)
     spec = load_spec(setting.target)
     estimator = estimator_for(spec, task)
     clock.start()
+    config = _config(task, setting, strategy, seed)
     bench, _ = workbench(config, estimator, spec, measure=engine_measure(spec))
     search = directory / "search"
     resume = RunDirectory(search).record.exists()
@@ -136,6 +159,7 @@ def run_row(directory: Path, task: Task, setting: Setting, strategy: str, seed: 
         "trials": len(result.trials),
         "trainings": sum(1 for _ in (search / "weights").glob("*.npz")) if (search / "weights").is_dir() else 0,
         "search_seconds": searched, "seconds": clock.spent(),
+        "search_seconds_allowed": SEARCH_SHARE * setting.seconds,
         "remarks": list(result.warnings), "architecture": result.winner.architecture.as_dict(),
     }  # fmt: skip
 
@@ -147,7 +171,8 @@ def _config(task: Task, setting: Setting, strategy: str, seed: int) -> SearchCon
     trains = STRATEGIES.get(strategy).trains
     return SearchConfig().replaced(
         family=FAMILY, task=task.name, target=setting.target, strategy=strategy, seed=seed, trials=setting.trials,
-        train_seconds=seconds if trains else None, train=train, knobs={"resolution": [setting.resolution]},
+        train_seconds=seconds if trains else None, train=train, curate=False, ordered=True,
+        knobs={name: list(values) for name, values in setting.knobs.items()},
         budgets={"latency": f"{setting.budget_us!r}us"},
     )  # fmt: skip
 

@@ -1,15 +1,16 @@
 """Training of a supernet: the sandwich rule with in-place distillation (Yu & Huang 2019, arXiv:1903.05134).
 
 Every step trains the largest architecture of the pool on the labels, and the smallest and some random ones on what the
-largest one says. All of them are inside the budget. State is stored after every epoch, so that a killed training goes
-on and ends with the same weights.
+largest one says. All of them are inside the budget. State is stored after epochs, so that a killed training goes on;
+without a limit of seconds it ends with the same weights.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,14 +29,16 @@ from .pool import FeasiblePool
 from .supernet import Supernet
 
 TIMED_STEPS = 6
+STORING_SHARE = 0.05  # of the time since the state was stored last, at most, goes to storing it again
 _WARM_UP = 0.1  # of all steps, with a learning rate that rises; it falls as a cosine afterwards
 
 
 @dataclass(frozen=True, slots=True)
 class SandwichConfig:
     """How to train. `random_subnets` beside the largest and the smallest in each step; `limit`: the first so many
-    training images only; `seconds` of processor time after which no further epoch begins, the first excepted (then the
-    result depends on the machine), None for all `epochs`."""
+    training images only; `seconds`: the training ends within so much processor time, storing included, in the middle of
+    an epoch if need be, and the learning rate falls accordingly (the result then depends on the machine); None for all
+    `epochs`. At least one step is made."""
 
     epochs: int = 10
     batch_size: int = 64
@@ -69,32 +72,71 @@ OnSupernetEpoch = Callable[[SupernetEpoch], None]
 
 def train_supernet(
     supernet: Supernet, pool: FeasiblePool, task: Task, config: SandwichConfig, *,
-    state: Path | None = None, on_epoch: OnSupernetEpoch | None = None,
+    state: Path | None = None, on_epoch: OnSupernetEpoch | None = None, begun: float | None = None,
 ) -> tuple[SupernetEpoch, ...]:  # fmt: skip
     """Trains the shared weights in place; `state` is where they are kept between sittings.
+
+    `config.seconds` count from `begun`, a reading of `time.process_time`, or from the call; `on_epoch` hears also of
+    the last epoch of an earlier sitting.
 
     Raises:
         InputError: `state` is damaged, or belongs to another training.
     """
-    run = _Run(supernet, pool, task, config)
+    timer = _Timer(config.seconds, time.process_time() if begun is None else begun)
+    run = _Run(supernet, pool, task, config, timer)
     history = run.restore(state) if state is not None and state.exists() else []
-    begun = time.process_time()
-    for epoch in range(len(history) + 1, config.epochs + 1):
-        if history and config.seconds is not None and time.process_time() - begun > config.seconds:
-            break
-        found = run.epoch(epoch)
-        history.append(found)
-        if state is not None:
-            run.store(state, history)
-        if on_epoch is not None:
-            on_epoch(found)
+    tell = on_epoch or _unheard
+    for epoch in history[-1:]:
+        tell(epoch)
+    while not run.finished(history):
+        history.append(run.epoch(len(history) + 1))
+        if state is not None and (run.finished(history) or timer.may_store()):
+            with timer.storing():
+                run.store(state, history)
+        tell(history[-1])
     supernet.to(torch.device("cpu"))
     return tuple(history)
 
 
+def _unheard(epoch: SupernetEpoch) -> None:
+    """Progress that nobody watches."""
+
+
+class _Timer:
+    """Processor seconds of a training over all its sittings, and what storing its state takes of them."""
+
+    def __init__(self, seconds: float | None, begun: float) -> None:
+        self.seconds, self._begun, self._store, self._stored_at = seconds, begun, 0.0, begun
+
+    @property
+    def spent(self) -> float:
+        return time.process_time() - self._begun
+
+    @property
+    def share(self) -> float:
+        """What is over of the seconds, in 0..1; 0 where they are not limited."""
+        if self.seconds is None:
+            return 0.0
+        left = self.seconds - self._store
+        return min(self.spent / left, 1.0) if left > 0 else 1.0
+
+    def resume(self, spent: float) -> None:
+        self._begun -= spent
+
+    def may_store(self) -> bool:
+        return self._store <= STORING_SHARE * (time.process_time() - self._stored_at)
+
+    @contextmanager
+    def storing(self) -> Iterator[None]:
+        begun = time.process_time()
+        yield
+        self._stored_at = time.process_time()
+        self._store = self._stored_at - begun
+
+
 def epoch_seconds(supernet: Supernet, pool: FeasiblePool, task: Task, config: SandwichConfig) -> float:
     """Processor seconds that an epoch takes, from a few steps; they change `supernet`, which is to be thrown away."""
-    run, rng = _Run(supernet, pool, task, config), np.random.default_rng(config.seed)
+    run, rng = _Run(supernet, pool, task, config, _Timer(None, 0.0)), np.random.default_rng(config.seed)
     for resolution in {run.resolution(member) for member in pool.members}:
         run.pixels(resolution)  # read once for all epochs
     chosen = torch.arange(run.batch_size)
@@ -106,14 +148,16 @@ def epoch_seconds(supernet: Supernet, pool: FeasiblePool, task: Task, config: Sa
 
 
 class _Run:
-    def __init__(self, supernet: Supernet, pool: FeasiblePool, task: Task, config: SandwichConfig) -> None:
-        self.supernet, self.pool, self.task, self.config = supernet, pool, task, config
+    def __init__(
+        self, supernet: Supernet, pool: FeasiblePool, task: Task, config: SandwichConfig, timer: _Timer
+    ) -> None:
+        self.supernet, self.pool, self.task, self.config, self.timer = supernet, pool, task, config, timer
         self.device = resolve_device(config.device)
         supernet.to(self.device)
         weights = [p for p in supernet.parameters() if p.ndim > 1]
         others = [p for p in supernet.parameters() if p.ndim <= 1]
         groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         self.images: dict[int, Tensor] = {}
         self.labels = torch.tensor(task.load(Split.TRAIN, self.resolution(pool.largest), limit=config.limit).labels)
         self.batch_size = min(config.batch_size, len(self.labels))
@@ -126,10 +170,15 @@ class _Run:
         order = torch.from_numpy(rng.permutation(len(self.labels)))[: self.steps * self.batch_size]
         losses: list[tuple[float, float]] = []
         for step, chosen in enumerate(order.split(self.batch_size)):
-            self._set_rate((number - 1 + step / self.steps) / self.config.epochs)
+            if losses and self.timer.share >= 1:
+                break
+            self._set_rate(max((number - 1 + step / self.steps) / self.config.epochs, self.timer.share))
             losses.append(self.step(chosen, rng))
         first, second = np.mean(losses, axis=0).tolist()
         return SupernetEpoch(number, self.config.epochs, first, second)
+
+    def finished(self, history: Sequence[SupernetEpoch]) -> bool:
+        return len(history) >= self.config.epochs or (len(history) > 0 and self.timer.share >= 1)
 
     def store(self, path: Path, history: list[SupernetEpoch]) -> None:
         """Weights, the optimiser's averages and the losses so far."""
@@ -137,6 +186,8 @@ class _Run:
         for index, parameter in enumerate(self.supernet.parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 arrays[f"{name}|{index}"] = value.detach().cpu().numpy()
+        spent = self.timer.seconds if self.timer.seconds and self.finished(history) else self.timer.spent
+        arrays["spent"] = np.array(spent)  # of a finished training all, though some is kept back for this
         arrays["history"] = np.array([(item.loss, item.distillation) for item in history])
         arrays["identity"] = np.frombuffer(self._identity().encode(), np.uint8)
         save_weights(path, arrays)
@@ -153,16 +204,16 @@ class _Run:
             names = [name for name in ("step", "exp_avg", "exp_avg_sq") if f"{name}|{index}" in arrays]
             values = {name: torch.from_numpy(np.array(arrays[f"{name}|{index}"])) for name in names}
             if values:
-                self.optimizer.state[parameter] = {
-                    name: value if name == "step" else value.to(self.device) for name, value in values.items()
-                }
+                self.optimizer.state[parameter] = {name: value.to(self.device) for name, value in values.items()}
+        self.timer.resume(float(arrays["spent"]))
         losses = arrays["history"].reshape(-1, 2)
         return [SupernetEpoch(n, self.config.epochs, float(a), float(b)) for n, (a, b) in enumerate(losses, start=1)]
 
     def _identity(self) -> str:
         """What the stored state depends on."""
         c = self.config
-        parts = (c.epochs, c.batch_size, c.learning_rate, c.weight_decay, c.label_smoothing, c.random_subnets, c.seed)
+        parts = (c.epochs, c.batch_size, c.learning_rate, c.weight_decay, c.label_smoothing, c.random_subnets, c.seed,
+                 c.seconds)  # fmt: skip
         digests = [member.digest() for member in (self.pool.smallest, self.pool.largest)]
         return f"{parts} {c.augment} {c.limit} {self.task.name} {len(self.pool.members)} {digests}"
 

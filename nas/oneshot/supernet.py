@@ -26,7 +26,7 @@ from ..space import Space
 if TYPE_CHECKING:
     from ...models.family import Family
 
-_KEPT_MODULES = 64
+_KEPT_MODULES = 320  # those of a pool, and some that are judged
 Key = tuple[str, str]
 
 

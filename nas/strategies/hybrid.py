@@ -28,7 +28,7 @@ from .candidates import Candidate, Candidates
 from .features import KnobFeatures, Matrix, cost_matrix, score_matrix
 from .ranking import ranked
 from .screened import assess_by_scores
-from .supernet_stage import for_hybrid
+from .supernet_stage import PLAN, for_hybrid
 from .trained import unspent
 
 FIRST_SHARE, FIRST_MOST = 3, 20  # one training in three, but no more than this, goes by scores alone
@@ -81,7 +81,7 @@ class _Run:
         self.knobs = KnobFeatures.of(session.bench.space)
         self.tried: dict[str, Finalist] = {}  # by digest: trained, or outside of the budget once measured
         self.predictor: AccuracyPredictor | None = None
-        self.stage, self.remark = session.charged("supernet plan", lambda: for_hybrid(session))
+        self.stage, self.remark = session.charged(PLAN, lambda: for_hybrid(session))
 
     def outcome(self) -> Outcome:
         session = self.session

@@ -1,8 +1,9 @@
 """`SupernetStage`: the supernet of a search, whoever asks for it: `one-shot` as its judge, `hybrid` as one of two.
 
-Its rules, which the remarks of a search repeat: it takes a share of the search's processor seconds (without a limit of
-seconds, `UNTIMED_EPOCHS`); it is trained on architectures inside the budget only; and what it costs, its verdicts
-included, is entered into the ledger that the trainings are paid from.
+Its rules, which the remarks of a search repeat: it takes a share of the search's processor seconds, what planning it
+took included, and ends when they are over (without a limit of seconds, `UNTIMED_EPOCHS`); it is trained on
+architectures inside the budget only; and what it costs, its verdicts included, is entered into the ledger that the
+trainings are paid from.
 """
 
 from __future__ import annotations
@@ -22,21 +23,18 @@ from ..session import Session, Step, Weights
 HYBRID_SHARE, LEAST_EPOCHS = 0.25, 8  # see `for_hybrid`
 UNTIMED_EPOCHS = 24
 MOST_EPOCHS = 200  # more than that teaches shared weights little
+PLAN = "supernet plan"  # the stage under which a plan is charged
 _DONE = "supernet-done"
 LEAST_COMPARED = 4  # trained networks from which a rank correlation is worth a remark
 
 
 @dataclass(frozen=True, slots=True)
 class SupernetPlan:
-    """How long a supernet trains: `epochs`, out of `seconds` of processor time (None: not limited)."""
+    """How long a supernet trains: about `epochs`, in `seconds` of processor time (None: not limited)."""
 
     pool: FeasiblePool
     epochs: int
     seconds: float | None
-
-    def __str__(self) -> str:
-        limit = "without a limit of seconds" if self.seconds is None else f"in {self.seconds:.0f} s"
-        return f"supernet: {self.epochs} epochs {limit}, on {len(self.pool.members)} architectures inside the budget"
 
 
 def plan_supernet(session: Session, share: float) -> SupernetPlan | None:
@@ -87,12 +85,13 @@ class SupernetStage:
     plan: SupernetPlan
     _told: dict[str, float] = field(default_factory=dict)
     _trained: Subnets | None = None
+    _epochs: int = 0  # that were trained, the last one perhaps not to its end
 
     def train(self) -> None:
         """Trains it, unless an earlier sitting finished that."""
         if self.session.study.note(_DONE) is None:
             self._subnets()
-            self.session.study.set_note(_DONE, self.plan.epochs)
+            self.session.study.set_note(_DONE, self._epochs)
 
     def accuracy(self, architecture: Architecture) -> float:
         """Validation accuracy (0..1) of the subnet, untrained beyond the shared weights."""
@@ -109,22 +108,35 @@ class SupernetStage:
         known = [f for f in finalists if f.accuracy is not None and f.architecture.digest() in self._told]
         told = [self._told[f.architecture.digest()] for f in known]
         if len(known) < LEAST_COMPARED or min(len(set(told)), len({f.accuracy for f in known})) < 2:
-            return [str(self.plan)]
+            return [str(self)]
         rank = spearman(told, [f.accuracy or 0.0 for f in known])
-        return [f"{self.plan}; Spearman {rank:.2f} with the {len(known)} networks that were trained"]
+        return [f"{self}; Spearman {rank:.2f} with the {len(known)} networks that were trained"]
+
+    def __str__(self) -> str:
+        seconds, epochs = self.plan.seconds, self.session.study.note(_DONE) or self.plan.epochs
+        limit = "without a limit of seconds" if seconds is None else f"in {seconds:.0f} s"
+        return f"supernet: {epochs} epochs {limit}, on {len(self.plan.pool.members)} architectures inside the budget"
+
+    @property
+    def _seconds(self) -> float | None:
+        """What is left of the plan's seconds for the training: the plan itself has taken some."""
+        if self.plan.seconds is None:
+            return None
+        return max(self.plan.seconds - self.session.ledger.charges.get(PLAN, 0.0), 0.0)
 
     def _subnets(self) -> Subnets:
         """The trained supernet; what an earlier sitting stored of it is read, not trained again."""
         if self._trained is None:
-            session, epochs = self.session, self.plan.epochs
+            session, plan, seconds = self.session, self.plan, self._seconds
             assert isinstance(session.bench, WithSupernet)
 
             def progress(done: int) -> None:
-                session.progress(Step("supernet", done, epochs, f"epoch {done}"))
+                self._epochs = done
+                session.progress(Step("supernet", done, max(done, plan.epochs), f"epoch {done}"))
 
-            state = session.run.supernet
+            most = plan.epochs if seconds is None else MOST_EPOCHS
             self._trained = session.bench.supernet(
-                self.plan.pool, _seed(session), epochs=epochs, state=state, on_epoch=progress
+                plan.pool, _seed(session), epochs=most, seconds=seconds, state=session.run.supernet, on_epoch=progress
             )
         return self._trained
 

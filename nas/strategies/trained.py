@@ -18,7 +18,7 @@ class RandomStrategy:
     summary = "train the first feasible random candidates: the yardstick for every other strategy"
 
     def run(self, session: Session) -> Outcome:
-        records = session.explore(lambda architecture, handle: Assessment(0.0))
+        records = session.charged("draws", lambda: session.explore(lambda architecture, handle: Assessment(0.0)))
         drawn = [(record, None) for record in distinct(records) if record.feasible]
         places = session.ledger.most or (len(drawn) if session.ledger.limited else session.config.finalists)
         trained = session.train_ranked(drawn, places)

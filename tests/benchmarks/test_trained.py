@@ -13,7 +13,8 @@ from trained_row import FEWEST_EPOCHS, MOST_EPOCHS, Clock, Setting
 
 SETTING = Setting(
     target="ne-256", seconds=100.0, trials=10, resolution=32, budget_us=500.0, baseline_us=1000.0,
-    seconds_per_image=1e-3, images=1000, validation=300, test=600, device="cpu",
+    seconds_per_image=1e-3, images=1000, validation=300, test=600, device="cpu", knobs={},
+    curation_seconds=0.0,
 )  # fmt: skip
 
 

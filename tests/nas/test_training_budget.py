@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nas_fakes import FakeBench, toy_config
 
 from lanefit.common.errors import ConfigError, Interrupted, UnknownNameError
+from lanefit.models.architecture import Architecture
 from lanefit.nas.conformance import Watched
 from lanefit.nas.ledger import Ledger
+from lanefit.nas.results import SearchResult
+from lanefit.nas.scoring import Cost
 from lanefit.nas.search import run_search
+from lanefit.nas.session import Session
 
 
 def test_a_ledger_counts_every_training_once() -> None:
@@ -35,6 +41,46 @@ def test_seconds_end_the_trainings_of_every_strategy(tmp_path: Path, strategy: s
     result = run_search(toy_config(strategy=strategy, train_seconds=1e-9), tmp_path / "run", bench)
     assert bench.trainings == 1
     assert result.winner is not None
+
+
+class Slow(FakeBench):
+    """Costing a network takes a hundredth of a second of processor time."""
+
+    def estimate(self, architecture: Architecture) -> Cost:
+        begun = time.process_time()
+        while time.process_time() < begun + 0.01:
+            pass
+        return super().estimate(architecture)
+
+
+def test_looking_for_networks_is_paid_from_the_same_seconds_as_training_them(tmp_path: Path) -> None:
+    config = toy_config(strategy="multi-shot", sampler="random", pruner="none", trials=400, train_seconds=0.5)
+    bench = Slow()
+    run_search(config, tmp_path / "run", bench)
+    assert bench.estimates < 60
+
+
+@pytest.mark.parametrize("strategy", ["random", "multi-shot", "one-shot", "hybrid"])
+def test_the_ledger_holds_what_a_search_spends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
+    opened: list[tuple[Session, float]] = []
+
+    class Kept(Session):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            opened.append((self, time.process_time()))
+
+    monkeypatch.setattr("lanefit.nas.search.Session", Kept)
+    run_search(toy_config(strategy=strategy, trainings=6, trials=24), tmp_path / "run", Slow())
+    ((session, begun),) = opened
+    spent = time.process_time() - begun
+    assert 0.8 * spent < session.ledger.seconds <= spent
+    again = _resumed(tmp_path / "run")
+    assert again.winner is not None
+    assert opened[1][0].ledger.seconds == pytest.approx(session.ledger.seconds)
+
+
+def _resumed(directory: Path) -> SearchResult:
+    return run_search(None, directory, Slow(), resume=True)
 
 
 def test_trials_that_run_out_before_the_trainings_are_reported(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +81,26 @@ def test_the_state_of_another_training_is_refused(pool: FeasiblePool, tmp_path: 
         train_supernet(fresh(), pool, TASK, SandwichConfig(epochs=2, limit=64, device="cpu"), state=state)
 
 
-def test_no_epoch_begins_after_the_time_is_up(pool: FeasiblePool) -> None:
-    config = SandwichConfig(epochs=50, limit=64, device="cpu", seconds=1e-9)
-    assert len(train_supernet(fresh(), pool, TASK, config)) == 1  # the first begins at zero
+def test_a_training_without_any_time_makes_one_step(pool: FeasiblePool) -> None:
+    config = SandwichConfig(epochs=50, batch_size=32, limit=320, device="cpu", seconds=1e-9)
+    assert len(train_supernet(fresh(), pool, TASK, config)) == 1
+
+
+def test_a_training_ends_within_its_seconds_in_the_middle_of_an_epoch(pool: FeasiblePool, tmp_path: Path) -> None:
+    config = SandwichConfig(epochs=1000, batch_size=16, device="cpu", seconds=3.0)
+    begun = time.process_time()
+    history = train_supernet(fresh(), pool, TASK, config, state=tmp_path / "supernet.npz")
+    assert time.process_time() - begun == pytest.approx(3.0, rel=0.1)
+    assert len(history) < 1000
+
+
+def test_a_training_that_used_its_seconds_is_not_gone_on_with(pool: FeasiblePool, tmp_path: Path) -> None:
+    config, state, told = replace(CONFIG, epochs=99, seconds=0.5), tmp_path / "supernet.npz", list[SupernetEpoch]()
+    first, second = fresh(), fresh()
+    history = train_supernet(first, pool, TASK, config, state=state)
+    assert train_supernet(second, pool, TASK, config, state=state, on_epoch=told.append) == history
+    assert told == [history[-1]]
+    assert all(np.array_equal(array, second.arrays()[name]) for name, array in first.arrays().items())
 
 
 def test_settings_that_cannot_train_are_refused() -> None:
