@@ -128,6 +128,7 @@ def _check_worker(storage: str, settings: bool) -> None:
 
 def _search(output: Output, settings: SearchConfig, place: Path, storage: str, resume: bool) -> int:
     from ..nas.beginning import check_beginning
+    from ..nas.curation import kept_curation
     from ..nas.rundir import RunDirectory
     from ..nas.search import check_config, run_search
     from ..nas.storage import parse_place
@@ -142,7 +143,7 @@ def _search(output: Output, settings: SearchConfig, place: Path, storage: str, r
     if RunDirectory(place).record.exists() and not resume:
         hint = f"continue with --resume {place}, or choose another --name"
         raise ConfigError("this directory already holds a search", where=str(place), hint=hint)
-    ready = ready_bench(output, settings)
+    ready = ready_bench(output, settings, kept_curation(RunDirectory(place).curation) if resume else None)
     with bar_progress(output) as progress:
         result = run_search(
             settings,
@@ -171,7 +172,7 @@ def _join(output: Output, storage: str, name: str, directory: Path | None) -> in
 
     place = parse_place(storage)
     shared = find_shared(place, name)
-    ready = ready_bench(output, shared.config)
+    ready = ready_bench(output, shared.config, shared.curation)
     with tempfile.TemporaryDirectory(prefix="lanefit-worker-") as scratch, bar_progress(output) as progress:
         run = RunDirectory(directory or Path(scratch))
         done = run_worker(shared, place, ready.bench, run, progress=progress, facts=ready.facts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..nas.config import SearchConfig
-    from ..nas.curation import CurationReport
+    from ..nas.curation import CurationReport, KeptCuration
     from ..nas.session import Step
     from ..nas.workbench import ModelWorkbench
     from ..targets.spec import EngineSpec
@@ -26,8 +26,11 @@ class Ready:
     facts: dict[str, Any]
 
 
-def ready_bench(output: Output, settings: SearchConfig) -> Ready:
-    """The workbench that `settings` describe; every name and value is checked before an estimator is fitted."""
+def ready_bench(output: Output, settings: SearchConfig, kept: KeptCuration | None = None) -> Ready:
+    """The workbench that `settings` describe; every name and value is checked before an estimator is fitted.
+
+    `kept` is the curation of an earlier sitting, or of the search that is joined.
+    """
     from ..models.registry import families, find_task
     from ..nas.energy import energy_model
     from ..nas.measure import engine_measure
@@ -39,7 +42,7 @@ def ready_bench(output: Output, settings: SearchConfig) -> Ready:
     energy = energy_model(settings)
     spec, family, task = load_spec(settings.target), families.get(settings.family), find_task(settings.task)
     estimator = ready_estimator(output, spec, family, task)
-    bench, curation = workbench(settings, estimator, spec, measure=engine_measure(spec))
+    bench, curation = workbench(settings, estimator, spec, measure=engine_measure(spec), kept=kept)
     facts: dict[str, Any] = {"target_digest": spec.digest(), "estimator_data": estimator.card.data_hash}
     if energy is not None:
         facts["energy_data"] = energy.data_hash

@@ -6,6 +6,7 @@ trials.jsonl  the trials of a search that has thousands, which run.json then onl
 study.db      Optuna's storage, also for optuna-dashboard; absent when run.json says that trials are kept elsewhere
 weights/      trained weights of the finalists, by architecture digest
 supernet.npz  shared weights, where the strategy trains a supernet
+curation.json the curated space, and what it followed from
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class RunDirectory:
     def supernet(self) -> Path:
         """The shared weights and the optimiser of a supernet, after its last finished epoch."""
         return self.path / "supernet.npz"
+
+    @property
+    def curation(self) -> Path:
+        """The curation that this search's space came from, see `curation.kept`."""
+        return self.path / "curation.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

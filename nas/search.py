@@ -9,6 +9,7 @@ from typing import Any
 from ..common.errors import BudgetError, ConfigError, Interrupted, LanefitError, UnknownNameError
 from .beginning import check_beginning
 from .config import AUTO, SearchConfig
+from .curation import Curated, keep_curation
 from .proxies import PROXIES
 from .pruning import PRUNERS
 from .results import Finalist, SearchResult, nearest_misses
@@ -61,6 +62,8 @@ def run_search(
             resolved = run.resume(config, command, known, storage)
         else:
             resolved = run.start(config, command, known, storage)
+        if isinstance(bench, Curated) and bench.curation is not None:
+            keep_curation(run.curation, bench.curation)
         try:
             result = _search(resolved, bench, run, storage, progress or _silent)
         except KeyboardInterrupt:
@@ -134,12 +137,12 @@ def _search(
     ) as study:
         session = Session(config, bench, study, run, progress)
         if elsewhere:
-            _publish(study, config, run)
+            _publish(study, config, run, bench)
         outcome = strategy.run(session)
         return _result(session, outcome)
 
 
-def _publish(study: Study, config: SearchConfig, run: RunDirectory) -> None:
+def _publish(study: Study, config: SearchConfig, run: RunDirectory, bench: Workbench) -> None:
     """Leaves in the storage what workers need to know; refuses a storage that holds another search of this name."""
     stored = study.note(SHARED_NOTE)
     if stored is not None:
@@ -148,7 +151,9 @@ def _publish(study: Study, config: SearchConfig, run: RunDirectory) -> None:
         if differences:
             problem = f"the storage holds another search called {run.path.name} ({'; '.join(differences)})"
             raise ConfigError(problem, where="--storage", hint="choose another --name, or join it with --worker")
-    study.set_note(SHARED_NOTE, {"config": config.model_dump(), "facts": run.read()["facts"]})
+    known = bench.curation.as_dict() if isinstance(bench, Curated) and bench.curation else None
+    note = {"config": config.model_dump(), "facts": run.read()["facts"], "curation": known}
+    study.set_note(SHARED_NOTE, note)
 
 
 def _result(session: Session, outcome: Outcome) -> SearchResult:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ..common.errors import ConfigError, InputError, Interrupted
 from ..common.files import canonical_json
 from .config import SearchConfig
+from .curation import KeptCuration
 from .rundir import RunDirectory
 from .scoring import Workbench
 from .search import DIRECTIONS, check_config, sampler_name
@@ -27,11 +28,12 @@ from .study import SHARED_NOTE, Direction, Propose, open_study
 
 @dataclass(frozen=True, slots=True)
 class SharedSearch:
-    """A search found in a storage. `config.seed` is set."""
+    """A search found in a storage. `config.seed` is set; `curation` is that of its space, if it was kept."""
 
     name: str
     config: SearchConfig
     facts: Mapping[str, Any]
+    curation: KeptCuration | None = None
 
 
 def find_shared(place: Place, name: str = "") -> SharedSearch:
@@ -117,7 +119,9 @@ class _WorkerSession(Session):
 def _read(name: str, stored: Mapping[str, Any], place: Place) -> SharedSearch:
     try:
         config = SearchConfig.model_validate(stored["config"])
-        return SharedSearch(name, config, dict(stored["facts"]))
+        known = stored.get("curation")
+        curation = KeptCuration.from_dict(known, where=place.shown) if known else None
+        return SharedSearch(name, config, dict(stored["facts"]), curation)
     except (KeyError, TypeError, ValidationError) as error:
         problem = f"search {name!r} was stored by another version of lanefit: {str(error).splitlines()[0]}"
         raise ConfigError(problem, where=place.shown) from error

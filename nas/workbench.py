@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..models.tasks import Task
 from ..targets.spec import EngineSpec
 from .bridge import to_graph
 from .config import SearchConfig
-from .curation import CurationReport, curate, engine_costs
+from .curation import CurationReport, KeptCuration, curate, curation_key, engine_costs
 from .devices import resolve_device
 from .energy import EnergyModel, energy_model
 from .inheritance import inherit
@@ -62,8 +62,9 @@ class ModelWorkbench:
         measure: Measure | None = None,
         score_cache: ScoreCache | None = None,
         energy: EnergyModel | None = None,
+        curation: KeptCuration | None = None,
     ) -> None:
-        self.space, self.task, self.estimator = space, task, estimator
+        self.space, self.task, self.estimator, self.curation = space, task, estimator, curation
         self._proxies, self._train_config, self._measure = tuple(proxies), train_config or TrainConfig(), measure
         self._score_cache, self._energy = score_cache, energy
 
@@ -178,17 +179,22 @@ class ModelWorkbench:
 
 
 def workbench(
-    config: SearchConfig, estimator: Estimator, spec: EngineSpec, *, measure: Measure | None = None
+    config: SearchConfig,
+    estimator: Estimator,
+    spec: EngineSpec,
+    *,
+    measure: Measure | None = None,
+    kept: KeptCuration | None = None,
 ) -> tuple[ModelWorkbench, CurationReport | None]:
     """The workbench that `config` describes, and what curation for `spec` left out of its space.
 
-    Knobs that the configuration narrows by hand are taken as they are.
+    Knobs that the configuration narrows by hand are taken as they are. A `kept` curation is used where it followed
+    from the same; else the space is curated anew.
     """
     space, settings = check_settings(config)
-    task, report = find_task(config.task), None
+    task, report, found = find_task(config.task), None, None
     if config.curate:
-        shape = {"input_channels": task.channels, "classes": task.classes}
-        space, report = curate(space, engine_costs(spec, estimator), leave=config.knobs, **shape)
+        space, report, found = _curated(space, estimator, spec, task, config.knobs, kept)
     bench = ModelWorkbench(
         space,
         task,
@@ -197,8 +203,20 @@ def workbench(
         train_config=settings,
         measure=measure,
         energy=energy_model(config),
+        curation=found,
     )
     return bench, report
+
+
+def _curated(
+    space: Space, estimator: Estimator, spec: EngineSpec, task: Task, leave: Collection[str], kept: KeptCuration | None
+) -> tuple[Space, CurationReport, KeptCuration | None]:
+    shape = {"input_channels": task.channels, "classes": task.classes}
+    key = curation_key(space, spec.digest(), estimator, shape, leave)
+    if key is not None and kept is not None and kept.key == key:
+        return kept.space(space), kept.report, kept
+    found, report = curate(space, engine_costs(spec, estimator), leave=leave, **shape)
+    return found, report, KeptCuration(key, report) if key else None
 
 
 def check_settings(config: SearchConfig) -> tuple[Space, TrainConfig]:

@@ -7,6 +7,7 @@ the network. `curate` probes every knob on a target's cost model and keeps the r
 """
 
 from .costs import CostModel, Sampler, TargetCosts
+from .kept import Curated, KeptCuration, curation_key, keep_curation, kept_curation
 from .report import CurationReport, Dropped, KnobCuration
 from .space import curate
 from .support import runnable, unsupported_values
@@ -14,14 +15,19 @@ from .targets import device_costs, engine_costs, live_costs
 
 __all__ = [
     "CostModel",
+    "Curated",
     "CurationReport",
     "Dropped",
+    "KeptCuration",
     "KnobCuration",
     "Sampler",
     "TargetCosts",
     "curate",
+    "curation_key",
     "device_costs",
     "engine_costs",
+    "keep_curation",
+    "kept_curation",
     "live_costs",
     "runnable",
     "unsupported_values",

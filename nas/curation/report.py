@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,3 +46,14 @@ class CurationReport:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CurationReport:
+        """The inverse of `as_dict`, also after a passage through JSON."""
+        return cls(**{**values, "knobs": tuple(_knob(knob) for knob in values["knobs"])})
+
+
+def _knob(values: Mapping[str, Any]) -> KnobCuration:
+    dropped = tuple(Dropped(**entry) for entry in values["dropped"])
+    listed = {name: tuple(values[name]) for name in ("kept", "cost_ratios")}
+    return KnobCuration(**{**values, **listed, "dropped": dropped})

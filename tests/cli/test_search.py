@@ -10,6 +10,7 @@ from cli_runner import Cli
 
 import lanefit.nas.estimators
 import lanefit.nas.search
+import lanefit.nas.workbench
 from lanefit.cli.search import default_name
 from lanefit.estimator.fit import FitBudget
 from lanefit.estimator.network import NetworkEstimator
@@ -85,12 +86,15 @@ def test_a_search_reports_and_leaves_winner_and_figures(cli: Cli, tmp_path: Path
     assert profiled["totals"]["latency_us"] == pytest.approx(document["winner"]["measured"]["latency_us"])
 
 
-def test_a_search_is_resumed_with_more_trials(cli: Cli, tmp_path: Path) -> None:
+def test_a_search_is_resumed_with_more_trials_and_without_curating_again(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     assert cli("search", *SMALL, "-o", run).code == 0
     again = cli("search", *SMALL, "-o", run)
     assert again.code == 2
     assert f"--resume {run}" in again.err
+    monkeypatch.delattr(lanefit.nas.workbench, "curate")
     ran = cli("search", "--resume", run, "--trials", 4)
     assert ran.code == 0
     assert "4, " in next(line for line in ran.out.splitlines() if line.startswith("trials"))
