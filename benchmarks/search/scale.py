@@ -26,7 +26,9 @@ from lanefit.estimator.network import NetworkEstimator
 from lanefit.models.registry import families, find_task
 from lanefit.nas.batch_samplers import BATCH_SAMPLERS, GENERATION
 from lanefit.nas.config import SearchConfig
+from lanefit.nas.curation import kept_curation
 from lanefit.nas.estimators import cached_estimator_path, fit_estimator, open_estimator
+from lanefit.nas.rundir import RunDirectory
 from lanefit.nas.search import run_search
 from lanefit.nas.session import Step
 from lanefit.nas.study import STUDY_NAME
@@ -92,7 +94,8 @@ def _in_a_process(config: SearchConfig, directory: Path, *, resume: bool) -> dic
 
 
 def _search(config: SearchConfig, directory: Path, resume: bool, sender: Connection) -> None:
-    bench, _ = workbench(config, _estimator(config), load_spec(config.target))
+    kept = kept_curation(RunDirectory(directory).curation) if resume else None
+    bench, _ = workbench(config, _estimator(config), load_spec(config.target), kept=kept)
     ready, stored = time.time(), list[tuple[int, float]]()
 
     def progress(step: Step) -> None:
