@@ -42,7 +42,7 @@ def main() -> None:
     arguments.add_argument("--points", type=int, default=20, help="interruptions of the single process; 0 for none")
     arguments.add_argument("--workers", type=int, default=4, help="processes of one search; 0 for none")
     arguments.add_argument("--kills", type=int, default=2, help="workers that are killed")
-    arguments.add_argument("--trials", type=int, default=40)
+    arguments.add_argument("--trials", type=int, default=30)
     arguments.add_argument("--strategy", default="hybrid")
     arguments.add_argument("--target", default="ne-256")
     arguments.add_argument("--storage", metavar="URL", help="shared storage instead of servers of our own")
@@ -126,7 +126,7 @@ def _status(directory: Path) -> str:
 
 def _shown(figures: dict[str, Any], part: str) -> dict[str, Any]:
     for name, value in figures.items():
-        print(f"{part:14}{name:34}{value}")
+        print(f"{part:14}{name:34}{value}", flush=True)
     return figures
 
 

@@ -25,6 +25,7 @@ from ..study import Propose
 from .accuracy_predictor import LEAST_LABELS, AccuracyPredictor
 from .base import Outcome
 from .candidates import Candidate, Candidates
+from .earlier import EarlierSearch, scores_with, view_of
 from .features import KnobFeatures, Matrix, cost_matrix, score_matrix
 from .ranking import ranked
 from .screened import assess_by_scores
@@ -81,6 +82,7 @@ class _Run:
         self.knobs = KnobFeatures.of(session.bench.space)
         self.tried: dict[str, Finalist] = {}  # by digest: trained, or outside of the budget once measured
         self.predictor: AccuracyPredictor | None = None
+        self.earlier = EarlierSearch.learn(session.beginning.labels, self.knobs, session.seed)
         self.stage, self.remark = session.charged(PLAN, lambda: for_hybrid(session))
 
     def outcome(self) -> Outcome:
@@ -111,7 +113,7 @@ class _Run:
 
     def _by_scores(self, cohort: Sequence[TrialRecord]) -> list[tuple[TrialRecord, float]]:
         """What is not tried yet by combined rank of the scores; its beginning by that and by the supernet's verdict."""
-        ranking = ranked(cohort, rank_scores([record.scores for record in cohort]))
+        ranking = ranked(cohort, rank_scores(scores_with(self.earlier, cohort)))
         left = [item for item in ranking if item[0].architecture.digest() not in self.tried]
         if self.stage is None:
             return left
@@ -153,7 +155,9 @@ class _Run:
         new = {c.architecture.digest(): c for c in found if c.architecture.digest() not in known}
         labelled = self._labelled()
         pool = [Candidate(f.architecture, f.trial.cost) for f in labelled if f.trial.cost] + list(new.values())
-        columns = [self.knobs.matrix([c.architecture for c in pool]), cost_matrix([c.cost for c in pool])]
+        architectures = [c.architecture for c in pool]
+        columns = [self.knobs.matrix(architectures), cost_matrix([c.cost for c in pool])]
+        columns.append(view_of(self.earlier, architectures))
         bound = self._bound(np.hstack(columns), range(len(labelled)))[len(labelled) :]
         order = np.argsort(-bound, kind="stable")[:count]
         return [pool[len(labelled) + int(i)].architecture for i in order]
@@ -163,7 +167,9 @@ class _Run:
         positions = {record.architecture.digest(): i for i, record in enumerate(cohort)}
         labelled = [positions[finalist.architecture.digest()] for finalist in self._labelled()]
         costs = cost_matrix([record.cost for record in cohort if record.cost])
-        features = np.hstack([self.knobs.matrix([r.architecture for r in cohort]), costs, score_matrix(cohort)])
+        architectures = [record.architecture for record in cohort]
+        earlier = view_of(self.earlier, architectures)
+        features = np.hstack([self.knobs.matrix(architectures), costs, score_matrix(cohort), earlier])
         bound = self._bound(features, labelled)
         order = [i for i in np.argsort(-bound, kind="stable") if cohort[i].architecture.digest() not in self.tried]
         return [(cohort[i], float(bound[i])) for i in order]
@@ -195,6 +201,7 @@ class _Run:
     def _conclude(self) -> Outcome:
         cohort = self._cohort(self.session.config.trials)
         warnings = size_warnings([record.scores for record in cohort], [r.cost.macs for r in cohort if r.cost])
+        warnings += [str(self.earlier)] if self.earlier else []
         if self.predictor is not None:
             warnings.append(str(self.predictor.report))
         tried = list(self.tried.values())
