@@ -181,8 +181,9 @@ class _Run:
         decay = config.weight_decay
         self.optimizer = torch.optim.AdamW(_groups(module, decay), lr=config.learning_rate, fused=True)
         steps = config.epochs * self.steps_per_epoch + 1
+        rise = max(0.2, 1.5 / steps)  # a rise of no steps at all is what torch cannot divide by
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, config.learning_rate, total_steps=steps, pct_start=0.2, div_factor=10
+            self.optimizer, config.learning_rate, total_steps=steps, pct_start=rise, div_factor=10
         )
         self.best_key, self.best, self.epochs_since_best = (-1.0, 0.0), self._snapshot(), 0
 

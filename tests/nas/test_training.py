@@ -51,6 +51,14 @@ def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("batches", range(1, 9))
+def test_however_few_batches_there_are_the_rate_rises_and_falls(batches: int) -> None:
+    few = TrainConfig(epochs=1, batch_size=8, limit=8 * batches, device="cpu", augment=False)
+    result = train(tiny(), DIGITS, few)
+    assert (result.stop, result.epochs_run) == (Stop.FINISHED, 1)
+    assert math.isfinite(result.history[0].loss)
+
+
 def test_training_learns_and_reports_the_accuracies_of_what_it_keeps() -> None:
     module = tiny()
     result = train(module, DIGITS, dataclasses.replace(QUICK, limit=None))
