@@ -45,6 +45,11 @@ def cached_estimator_path(spec: EngineSpec, family: Family, task: Task, precisio
     return cache_directory() / "estimators" / name
 
 
+def cached_curation_path(key: str) -> Path:
+    """The cache file of the curation with this key, see `curation.kept`."""
+    return cache_directory() / "curations" / f"{key}.json"
+
+
 def sample_graphs(family: Family, task: Task, count: int, seed: int, precisions: Precisions = INT8_ONLY) -> list[Graph]:
     """The operator graphs of `count` random architectures that an engine can run: one of `precisions` for a
     whole graph, or mixed ones."""

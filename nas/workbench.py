@@ -26,6 +26,7 @@ from ..targets.spec import EngineSpec
 from .bridge import to_graph
 from .config import SearchConfig
 from .curation import CurationReport, KeptCuration, curate, curation_key, engine_costs
+from .curation.kept import Keeper, nothing_kept
 from .devices import resolve_device
 from .energy import EnergyModel, energy_model
 from .inheritance import inherit
@@ -184,12 +185,12 @@ def workbench(
     spec: EngineSpec,
     *,
     measure: Measure | None = None,
-    kept: KeptCuration | None = None,
+    kept: Keeper = nothing_kept,
 ) -> tuple[ModelWorkbench, CurationReport | None]:
     """The workbench that `config` describes, and what curation for `spec` left out of its space.
 
-    Knobs that the configuration narrows by hand are taken as they are. A `kept` curation is used where it followed
-    from the same; else the space is curated anew.
+    Knobs that the configuration narrows by hand are taken as they are. What `kept` has is used where it followed from
+    the same; else the space is curated anew.
     """
     space, settings = check_settings(config)
     task, report, found = find_task(config.task), None, None
@@ -209,12 +210,13 @@ def workbench(
 
 
 def _curated(
-    space: Space, estimator: Estimator, spec: EngineSpec, task: Task, leave: Collection[str], kept: KeptCuration | None
+    space: Space, estimator: Estimator, spec: EngineSpec, task: Task, leave: Collection[str], kept: Keeper
 ) -> tuple[Space, CurationReport, KeptCuration | None]:
     shape = {"input_channels": task.channels, "classes": task.classes}
     key = curation_key(space, spec.digest(), estimator, shape, leave)
-    if key is not None and kept is not None and kept.key == key:
-        return kept.space(space), kept.report, kept
+    known = kept(key) if key else None
+    if known is not None and known.key == key:
+        return known.space(space), known.report, known
     found, report = curate(space, engine_costs(spec, estimator), leave=leave, **shape)
     return found, report, KeptCuration(key, report) if key else None
 

@@ -1,17 +1,19 @@
-"""A curation that was made once, kept beside the search that it serves: `curation.json` of a run directory.
+"""A curation that was made once, kept beside the search that it serves (`curation.json` of a run directory) and in the
+user's cache.
 
-Probing a target takes seconds, which a resume or a further worker need not spend again. What a curation follows from
-(family, values, target, estimator, shape of the task, and the code that probes and costs) is its key: one that was
-kept under another key is not looked at.
+Probing a target takes seconds, which a resume, a further worker or the next search need not spend again. What a
+curation follows from (family, values, target, estimator, shape of the task, and the code that probes and costs) is its
+key: one that was kept under another key is not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ...common.errors import ConfigError
 from ...common.files import read_json, sha256, stable_hash, write_json
@@ -54,6 +56,14 @@ class KeptCuration:
         return full.restrict(kept, where="curation", ordered=True)
 
 
+Keeper: TypeAlias = Callable[[str], KeptCuration | None]
+"""What is kept under a key, if anything; what has another key is not used."""
+
+
+def nothing_kept(key: str) -> KeptCuration | None:
+    return None
+
+
 @runtime_checkable
 class Curated(Protocol):
     """A workbench that knows how its space was curated; None where it was not, or where nothing identifies it."""
@@ -83,7 +93,7 @@ def keep_curation(path: Path, found: KeptCuration) -> None:
 
 def kept_curation(path: Path) -> KeptCuration | None:
     """The curation in `path`; None where there is none, `ConfigError` where there is something else."""
-    return KeptCuration.from_dict(read_json(path), where=str(path)) if path.exists() else None
+    return KeptCuration.from_dict(read_json(path), where=str(path)) if os.path.exists(path) else None
 
 
 @lru_cache(maxsize=1)

@@ -115,6 +115,22 @@ def test_a_search_begins_with_a_file_and_with_the_best_of_an_earlier_one(cli: Cl
     assert "warm start from first: 1 trials" in ran.document["warnings"][1]
 
 
+def test_a_curation_of_the_cache_serves_the_next_search_unless_it_is_damaged(
+    cli: Cli, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("search", *SMALL, "-o", tmp_path / "first").code == 0
+    (kept,) = (cache / "curations").iterdir()
+    assert kept.read_bytes() == (tmp_path / "first" / "curation.json").read_bytes()
+    monkeypatch.delattr(lanefit.nas.workbench, "curate")
+    assert cli("search", *SMALL, "-o", tmp_path / "second").code == 0
+    whole = kept.read_text(encoding="utf-8")
+    kept.write_text("[]", encoding="utf-8")
+    ran = cli("search", *SMALL, "-o", tmp_path / "third")
+    kept.write_text(whole, encoding="utf-8")
+    assert ran.code == 2
+    assert "delete it" in ran.err
+
+
 def test_an_impossible_budget_shows_the_nearest_misses_with_code_1(cli: Cli, tmp_path: Path) -> None:
     ran = cli("search", *SMALL, "-b", "latency=1ns", "-o", tmp_path / "run")
     assert ran.code == 1

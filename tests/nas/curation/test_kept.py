@@ -81,7 +81,7 @@ def test_a_second_sitting_reads_the_curation_instead_of_probing(probing: Probing
     first, report = workbench(CONFIG, small_estimator(), NE_256)
     assert first.curation is not None
     kept = KeptCuration.from_dict(json.loads(json.dumps(first.curation.as_dict())), where="here")
-    second, again = workbench(CONFIG, small_estimator(), NE_256, kept=kept)
+    second, again = workbench(CONFIG, small_estimator(), NE_256, kept=lambda _: kept)
     assert probing.asked == 1
     assert (second.space, again) == (first.space, report)
 
@@ -89,7 +89,7 @@ def test_a_second_sitting_reads_the_curation_instead_of_probing(probing: Probing
 def test_a_curation_of_something_else_is_not_looked_at(probing: Probing) -> None:
     first, _ = workbench(CONFIG, small_estimator(), NE_256)
     other = CONFIG.replaced(knobs={"stages": [2, 3, 4]})
-    second, _ = workbench(other, small_estimator(), NE_256, kept=first.curation)
+    second, _ = workbench(other, small_estimator(), NE_256, kept=lambda _: first.curation)
     assert probing.asked == 2
     assert first.curation is not None
     assert second.curation is not None
