@@ -3,7 +3,8 @@
 For every seed, `--train` networks are drawn, the reading of the graphs (semantics of dead operators) is chosen and a
 `NetworkModel` fitted from them alone, and all other networks of the table are predicted. `acc5` and `acc10` are
 shares within 5 and 10 %, `rmspe` is the root mean square relative error, `interval90_coverage` the share of
-measurements inside of the 90 % intervals; each is mean and standard deviation over seeds.
+measurements inside of the 90 % intervals, `interval90_width` their mean width as a share of the prediction; each is
+mean and standard deviation over seeds.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lanefit.nas.written_graph import READINGS
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import finish, parser
 
-FIGURES = ("acc5", "acc10", "rmspe", "spearman", "interval90_coverage")
+FIGURES = ("acc5", "acc10", "rmspe", "spearman", "interval90_coverage", "interval90_width")
 
 
 def seed_figures(table: MeasuredArchitectures, train: int, test: int | None, seed: int) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def seed_figures(table: MeasuredArchitectures, train: int, test: int | None, see
         "rmspe": error.rmspe,
         "spearman": error.spearman,
         "interval90_coverage": coverage(found.lower, found.upper, truth),
+        "interval90_width": float(np.mean((found.upper - found.lower) / found.latency)),
         "extrapolated": float(found.extrapolated.mean()),
         "reading": reading,
         "structure": fit.model.structure is not None,
@@ -75,7 +77,7 @@ def main() -> None:
     if not 10 <= given.train < len(table.time):
         options.error(f"--train must lie between 10 and {len(table.time) - 1}, the usable networks of the table")
     print(f"{given.column}: {len(table.time)} networks, dropped {table.dropped or 'none'}")
-    print("seed " + " ".join(f"{name:>10.10}" for name in FIGURES) + "  reading")
+    print("seed " + " ".join(f"{name.removeprefix('interval90_'):>10.10}" for name in FIGURES) + "  reading")
     runs = []
     for seed in range(given.seed, given.seed + given.seeds):
         runs.append(seed_figures(table, given.train, given.test, seed))

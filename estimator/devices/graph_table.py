@@ -76,6 +76,11 @@ class GraphTable:
     def __len__(self) -> int:
         return int(self.counts.shape[0])
 
+    def rows(self, chosen: NDArray[np.int64]) -> GraphTable:
+        """The same columns for the rows `chosen`."""
+        levels = tuple(level[chosen] for level in self.surroundings)
+        return GraphTable(self.operators, self.counts[chosen], levels, tuple(level[chosen] for level in self.strange))
+
 
 def graph_table(graphs: Sequence[GraphCounts], vocabulary: Vocabulary) -> GraphTable:
     """The matrices of `graphs`."""

@@ -34,8 +34,13 @@ class Solved:
     left_out_variance: Array
 
 
-def ascend(covariance: Covariance, target: Array, start: Array, *, iterations: int) -> Array:
-    """The log hyper-parameters that make `target` (rows,) of zero mean most likely."""
+def ascend(
+    covariance: Covariance, target: Array, start: Array, *, iterations: int, first: Array | None = None
+) -> Array:
+    """The log hyper-parameters that make `target` (rows,) of zero mean most likely.
+
+    start: what they are without evidence. first: where the search begins, `start` when absent.
+    """
 
     def loss(theta: Array) -> tuple[float, Array]:
         matrix, pull_back = covariance(theta)
@@ -52,7 +57,8 @@ def ascend(covariance: Covariance, target: Array, start: Array, *, iterations: i
 
     bounds = [(value - _LIMIT, value + _LIMIT) for value in start]
     options: Any = {"maxiter": iterations}
-    found: Any = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    begin = np.clip(start if first is None else first, start - _LIMIT, start + _LIMIT)
+    found: Any = minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(found.x, np.float64)
 
 

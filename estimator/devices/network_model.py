@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...common.errors import EstimatorError
-from .conformal import Intervals, fit_intervals
+from .conformal import Intervals, calibration_folds, fit_intervals
 from .graph_arrays import GraphCounts
 from .graph_table import Array, GraphTable, Vocabulary, graph_table
 from .robust import student_doubt
@@ -27,6 +28,7 @@ LEAST_NETWORKS = 10
 Indices: TypeAlias = NDArray[np.int64]
 
 _ROUNDS = 4
+_NEAR_ITERATIONS = 10  # of a search that begins where nearly the same networks ended
 _SAMPLE = 500  # networks that hyper-parameters are found on; time grows with the cube
 _FLOOR = 0.25  # a sum never falls below this part of the fastest training network
 _CAP = 0.5  # log errors beyond it are all the same when models are compared
@@ -63,14 +65,9 @@ class NetworkModel:
     def predict(self, graphs: Sequence[GraphCounts]) -> NetworkPrediction:
         """Latency, interval and validity of each network."""
         table = graph_table(graphs, self.vocabulary)
-        base = self._base(table)
-        factor = np.zeros(len(base)) if self.structure is None else self.structure.predict(table)[0]
-        latency = base * np.exp(factor)
+        base, latency = _predict(self.sum, self.structure, self.box[0], table)
         lower, upper = self.intervals.bounds(latency)
         return NetworkPrediction(latency, lower, upper, self._outside(table, base))
-
-    def _base(self, table: GraphTable) -> Array:
-        return np.maximum(self.sum.predict(table.operators, table.counts), _FLOOR * self.box[0])
 
     def _outside(self, table: GraphTable, base: Array) -> np.ndarray:
         times = self.sum.operator_times(table.operators)
@@ -79,14 +76,37 @@ class NetworkModel:
         return (base < self.box[0]) | (base > self.box[1]) | (strange > _STRANGE)
 
 
+def _predict(process: SumProcess, structure: StructureProcess | None, least: float, table: GraphTable) -> Any:
+    """Sums and latencies (networks,)."""
+    base = np.maximum(process.predict(table.operators, table.counts), _FLOOR * least)
+    factor = np.zeros(len(base)) if structure is None else structure.predict(table)[0]
+    return base, base * np.exp(factor)
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkFit:
-    """A model with what it predicts for each training network when that one is left out (networks,)."""
+    """A model with what models without each training network predict for it (networks,)."""
 
     model: NetworkModel
     left_out: Array
     error: float
     """Mean absolute log error of `left_out`, single errors capped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Factors:
+    """Both factors as fitted, whether the second is kept, the sums, and what each network is predicted as without
+    itself but with hyper-parameters that know it."""
+
+    sum: SumFit
+    structure: StructureFit | None
+    kept: bool
+    base: Array
+    left_out: Array
+
+    def predict(self, table: GraphTable) -> Array:
+        structure = self.structure.process if self.structure is not None and self.kept else None
+        return _predict(self.sum.process, structure, float(self.base.min()), table)[1]
 
 
 def fit_networks(
@@ -97,6 +117,9 @@ def fit_networks(
     structure: whether to try the second factor.
     sample: networks that hyper-parameters are found on.
 
+    Intervals rest on networks that everything was fitted without, hyper-parameters too (`calibration_folds`). So do
+    `NetworkFit.left_out` and its error, except for networks of tables so large that not all folds are fitted.
+
     Raises:
         EstimatorError: fewer than `LEAST_NETWORKS`, or a latency that is not positive and finite.
     """
@@ -104,44 +127,89 @@ def fit_networks(
     _check(graphs, measured)
     vocabulary = Vocabulary.of(graphs)
     table = graph_table(graphs, vocabulary)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(measured))[:sample])
-    first = _fit_sum(table, measured, chosen)
+    fit = _fit_factors(table, measured, _chosen(len(measured), sample, seed), structure)
+    left_out, intervals = _calibrate(fit, table, measured, sample, seed)
+    box = (float(fit.base.min()), float(fit.base.max()))
+    kept = fit.structure.process if fit.structure is not None and fit.kept else None
+    model = NetworkModel(vocabulary, fit.sum.process, kept, intervals, box)
+    return NetworkFit(model, left_out, _error(left_out, measured))
+
+
+def explaining_error(graphs: Sequence[GraphCounts], latency: ArrayLike, *, structure: bool = True) -> float:
+    """Mean absolute log error of left-out networks, single errors capped: enough to compare readings of the same
+    networks, since hyper-parameters that have seen them flatter all readings alike. Errors as `fit_networks`."""
+    measured = np.asarray(latency, np.float64)
+    _check(graphs, measured)
+    table = graph_table(graphs, Vocabulary.of(graphs))
+    fit = _fit_factors(table, measured, _chosen(len(measured), _SAMPLE, 0), structure)
+    return _error(fit.left_out, measured)
+
+
+def _chosen(count: int, sample: int, seed: int) -> Indices:
+    return np.sort(np.random.default_rng(seed).permutation(count)[:sample])
+
+
+def _calibrate(
+    fit: _Factors, table: GraphTable, measured: Array, sample: int, seed: int
+) -> tuple[Array, Intervals]:  # fmt: skip
+    """Predictions of left-out networks, and intervals from those that a fit without them made."""
+    left_out, unseen = fit.left_out.copy(), np.zeros(len(measured), np.bool_)
+    for fold in calibration_folds(len(measured), seed=seed):
+        rest = np.setdiff1d(np.arange(len(measured)), fold)
+        others = _chosen(len(rest), sample, seed)
+        again = _fit_factors(table.rows(rest), measured[rest], others, fit.structure is not None, near=fit)
+        left_out[fold], unseen[fold] = again.predict(table.rows(fold)), True
+    return left_out, fit_intervals(left_out[unseen], measured[unseen])
+
+
+def _fit_factors(
+    table: GraphTable, measured: Array, chosen: Indices, structure: bool, near: _Factors | None = None
+) -> _Factors:
+    """Both factors. near: a fit to nearly the same networks, whose hyper-parameters the search begins at."""
+    first = _fit_sum(table, measured, chosen, None if near is None else near.sum.process.kernel.theta)
     floor = _FLOOR * float(first.fitted.min()) if first.fitted.min() > 0 else 1e-3 * float(np.median(measured))
     base, left_out = np.maximum(first.fitted, floor), np.maximum(first.left_out, floor)
-    ratio = np.log(measured / base)
-    second = _fit_structure(table, ratio, np.log(measured / left_out), chosen) if structure else None
-    error, kept = _error(left_out, measured), None
-    if second is not None and _error(left_out * np.exp(second.left_out), measured) < error:
-        kept, left_out = second.process, left_out * np.exp(second.left_out)
-        error = _error(left_out, measured)
-    intervals = fit_intervals(left_out, measured)
-    box = (float(base.min()), float(base.max()))
-    return NetworkFit(NetworkModel(vocabulary, first.process, kept, intervals, box), left_out, error)
+    if not structure:
+        return _Factors(first, None, False, base, left_out)
+    theta = None if near is None or near.structure is None else near.structure.process.theta
+    second = _fit_structure(table, np.log(measured / base), np.log(measured / left_out), chosen, theta)
+    corrected = left_out * np.exp(second.left_out)
+    kept = _error(corrected, measured) < _error(left_out, measured)
+    return _Factors(first, second, kept, base, corrected if kept else left_out)
 
 
-def _fit_sum(table: GraphTable, measured: Array, chosen: Indices) -> SumFit:
+def _fit_sum(table: GraphTable, measured: Array, chosen: Indices, near: Array | None) -> SumFit:
     """The sum, reweighted until contradicted measurements no longer pull it."""
     counts = np.asarray(table.counts.toarray(), np.float64)
-    found = fit_sum(table.operators, counts, measured, scale=measured, doubt=np.ones(len(measured)), sample=chosen)
+    fit = partial(fit_sum, table.operators, counts, measured, sample=chosen)
+    found = fit(scale=measured, doubt=np.ones(len(measured)), **_first_search(near))
     floor = _FLOOR * float(np.quantile(measured, 0.01))
-    for search in (False, True):
-        for step in range(_ROUNDS):
-            scale = np.maximum(found.fitted, floor)
-            doubt = student_doubt(np.log(measured / np.maximum(found.left_out, floor)))
-            kernel = None if search and step == 0 else found.process.kernel
-            found = fit_sum(table.operators, counts, measured, scale=scale, doubt=doubt, kernel=kernel, sample=chosen)
+    for step in range(2 * _ROUNDS):
+        scale = np.maximum(found.fitted, floor)
+        doubt = student_doubt(np.log(measured / np.maximum(found.left_out, floor)))
+        more = _search(near) if step == _ROUNDS else {"kernel": found.process.kernel}
+        found = fit(scale=scale, doubt=doubt, **more)
     return found
 
 
-def _fit_structure(table: GraphTable, log_ratio: Array, first: Array, chosen: Indices) -> StructureFit:
+def _fit_structure(
+    table: GraphTable, log_ratio: Array, first: Array, chosen: Indices, near: Array | None
+) -> StructureFit:
     """The same for the second factor; `first` are the log errors of the sum."""
-    found = fit_structure(table, log_ratio, doubt=student_doubt(first), sample=chosen)
-    for search in (False, True):
-        for step in range(_ROUNDS):
-            doubt = student_doubt(first - found.left_out)
-            theta = None if search and step == 0 else found.process.theta
-            found = fit_structure(table, log_ratio, doubt=doubt, theta=theta, sample=chosen)
+    fit = partial(fit_structure, table, log_ratio, sample=chosen)
+    found = fit(doubt=student_doubt(first), **_first_search(near))
+    for step in range(2 * _ROUNDS):
+        doubt = student_doubt(first - found.left_out)
+        found = fit(doubt=doubt, **(_search(near) if step == _ROUNDS else {"theta": found.process.theta}))
     return found
+
+
+def _first_search(near: Array | None) -> dict[str, Any]:
+    return {} if near is None else {"first": near, "iterations": 0}
+
+
+def _search(near: Array | None) -> dict[str, Any]:
+    return {} if near is None else {"first": near, "iterations": _NEAR_ITERATIONS}
 
 
 def _error(predicted: Array, measured: Array) -> float:

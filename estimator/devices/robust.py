@@ -27,19 +27,20 @@ def student_doubt(error: Array) -> Array:
     The distribution may lie beside zero: a fit between two modes is pulled to the sharper one.
     """
     starts = (float(np.median(error)), _half_sample_mode(error))
-    fits = [(freedom, *_most_likely(error, freedom, start)) for freedom in _FREEDOMS for start in starts]
-    freedom, place, scale = max(fits, key=lambda fit: float(student.logpdf(error, *fit).sum()))
-    return 1 + ((error - place) / scale) ** 2 / freedom
+    freedom = np.repeat(_FREEDOMS, len(starts))[:, None]
+    place, scale = _most_likely(error, freedom, np.tile(starts, len(_FREEDOMS))[:, None])
+    best = int(np.argmax(student.logpdf(error, freedom, place, scale).sum(1)))
+    return 1 + ((error - place[best]) / scale[best]) ** 2 / freedom[best]
 
 
-def _most_likely(error: Array, freedom: float, place: float) -> tuple[float, float]:
-    """Place and scale of a Student distribution, searched from `place`."""
-    square = float(np.quantile((error - place) ** 2, 0.3)) + _LEAST_SCALE**2
+def _most_likely(error: Array, freedom: Array, place: Array) -> tuple[Array, Array]:
+    """Places and scales (fits, 1) of Student distributions of `freedom`, each searched from its `place`."""
+    square = np.quantile((error - place) ** 2, 0.3, axis=1, keepdims=True) + _LEAST_SCALE**2
     for _ in range(_ROUNDS):
         weights = (freedom + 1) / (freedom + (error - place) ** 2 / square)
-        place = float(weights @ error / weights.sum())
-        square = float(np.mean(weights * (error - place) ** 2)) + _LEAST_SCALE**2
-    return place, float(np.sqrt(square))
+        place = (weights @ error)[:, None] / weights.sum(1, keepdims=True)
+        square = np.mean(weights * (error - place) ** 2, axis=1, keepdims=True) + _LEAST_SCALE**2
+    return place, np.sqrt(square)
 
 
 def _half_sample_mode(values: Array) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ...common.errors import EstimatorError
 from .graph_arrays import GraphCounts
-from .network_model import fit_networks
+from .network_model import explaining_error
 
 Reader: TypeAlias = Callable[[int, str], GraphCounts]
 """(index of a measured network, reading) → what is executed under that reading."""
@@ -44,8 +44,7 @@ def choose_reading(
         raise EstimatorError("there are no readings to choose from")
     if len(candidates) == 1:
         return next(iter(candidates)), {}
-    sums = {name: fit_networks(graphs, measured[chosen], structure=False) for name, graphs in candidates.items()}
-    least = min(fit.error for fit in sums.values())
-    close = [name for name, fit in sums.items() if fit.error <= _CLOSE * least]
-    errors = {name: fit_networks(candidates[name], measured[chosen]).error for name in close}
+    sums = {name: explaining_error(graphs, measured[chosen], structure=False) for name, graphs in candidates.items()}
+    close = [name for name, error in sums.items() if error <= _CLOSE * min(sums.values())]
+    errors = {name: explaining_error(candidates[name], measured[chosen]) for name in close}
     return min(errors, key=errors.__getitem__), errors

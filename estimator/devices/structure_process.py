@@ -8,7 +8,7 @@ runtimes that fuse what follows each other. Far from everything measured it retu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,16 +72,20 @@ def fit_structure(
     doubt: Array,
     theta: Array | None = None,
     sample: NDArray[np.int64] | None = None,
+    first: Array | None = None,
+    iterations: int = _ITERATIONS,
 ) -> StructureFit:
     """Fits to the log ratios (networks,) of measurement and sum; arguments as those of `sum_process.fit_sum`."""
     rows = table.surroundings
     products = [_dense(level @ level.T) for level in rows]
     distances = [_squared(product) for product in products]
     scales = np.array([_positive(np.diag(products[0]).mean()), *(_positive(np.median(d)) for d in distances)])
+    parts = [products[0] / scales[0], *(d / scale for d, scale in zip(distances, scales[1:], strict=True))]
     if theta is None:
         chosen = np.arange(len(table)) if sample is None else sample
-        theta = _most_likely(products[0] / scales[0], distances, scales, log_ratio, doubt, chosen)
-    linear, smooth = _kernels(theta, scales, rows, rows, table.strange)
+        some = [part[np.ix_(chosen, chosen)] for part in parts]
+        theta = _most_likely(some, log_ratio[chosen], doubt[chosen], first, iterations)
+    linear, smooth = _at(theta, parts)
     matrix = _OFFSET + linear + sum(smooth)
     solved = solve(matrix + np.diag(np.exp(theta[-1]) * doubt), log_ratio)
     process = StructureProcess(theta, scales, rows, solved.dual)
@@ -89,15 +93,12 @@ def fit_structure(
 
 
 def _most_likely(
-    product: Array, distances: list[Array], scales: Array, log_ratio: Array, doubt: Array, chosen: NDArray[np.int64]
+    parts: list[Array], log_ratio: Array, doubt: Array, first: Array | None, iterations: int
 ) -> Array:  # fmt: skip
-    part = np.ix_(chosen, chosen)
-    covariance = _covariance(
-        product[part], [d[part] / scale for d, scale in zip(distances, scales[1:], strict=True)], doubt[chosen]
-    )  # fmt: skip
     start = START.copy()
-    start[[0, *range(1, len(start) - 1, 2), -1]] += np.log(float(np.var(log_ratio[chosen])) or 1e-6) + 4
-    return ascend(covariance, log_ratio[chosen], start, iterations=_ITERATIONS)
+    start[[0, *range(1, len(start) - 1, 2), -1]] += np.log(float(np.var(log_ratio)) or 1e-6) + 4
+    covariance = _covariance(parts[0], parts[1:], doubt)
+    return ascend(covariance, log_ratio, start, iterations=iterations, first=first)
 
 
 def _covariance(
@@ -105,36 +106,39 @@ def _covariance(
 ) -> Callable[[Array], tuple[Array, Callable[[Array], Array]]]:  # fmt: skip
     def evaluate(theta: Array) -> tuple[Array, Callable[[Array], Array]]:
         weights = np.exp(theta)
-        linear = weights[0] * product
-        smooth = [
-            weights[1 + 2 * i] * np.exp(-0.5 * distance / weights[2 + 2 * i]) for i, distance in enumerate(distances)
-        ]
+        linear, smooth = _at(theta, [product, *distances])
         matrix = _OFFSET + linear + sum(smooth) + np.diag(weights[-1] * doubt)
 
         def pull_back(outer: Array) -> Array:
             found = [np.vdot(outer, linear)]
             for i, (part, distance) in enumerate(zip(smooth, distances, strict=True)):
                 found += [np.vdot(outer, part), np.vdot(outer, part * distance) * 0.5 / weights[2 + 2 * i]]
-            return np.array([*found, weights[-1] * np.diag(outer) @ doubt])
+            return np.array([*found, weights[-1] * np.diag(outer) @ doubt], np.float64)
 
         return matrix, pull_back
 
     return evaluate
 
 
+def _at(theta: Array, parts: Sequence[Array]) -> tuple[Array, list[Array]]:
+    """The linear kernel and the smooth ones from the scaled product and squared distances."""
+    weights = np.exp(theta)
+    smooth = [weights[1 + 2 * i] * np.exp(-0.5 * part / weights[2 + 2 * i]) for i, part in enumerate(parts[1:])]
+    return np.asarray(weights[0] * parts[0], np.float64), smooth
+
+
 def _kernels(
     theta: Array, scales: Array, left: tuple[Matrix, ...], right: tuple[Matrix, ...], strange: tuple[Array, ...]
 ) -> tuple[Array, list[Array]]:
     """The linear kernel of the counts, and the smooth one of each level (left, right)."""
-    weights, smooth, linear = np.exp(theta), list[Array](), np.zeros(0)
+    parts = list[Array]()
     for level, (a, b, beyond) in enumerate(zip(left, right, strange, strict=True)):
         product = _dense(a @ b.T)
         if level == 0:
-            linear = weights[0] * product / scales[0]
+            parts.append(product / scales[0])
         norms = _norms(a)[:, None] + beyond[:, None] + _norms(b)[None, :]
-        distance = np.maximum(norms - 2 * product, 0) / scales[1 + level]
-        smooth.append(weights[1 + 2 * level] * np.exp(-0.5 * distance / weights[2 + 2 * level]))
-    return linear, smooth
+        parts.append(np.maximum(norms - 2 * product, 0) / scales[1 + level])
+    return _at(theta, parts)
 
 
 def _dense(product: Any) -> Array:

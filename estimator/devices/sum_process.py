@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
+from scipy.optimize import nnls
 
+from ...common.errors import EstimatorError
 from ..opgraph.operator import Operator
 from .descriptors import PHYSICS, SIZES, Descriptors, describe
 from .likelihood import ascend, solve
@@ -45,8 +46,12 @@ class OperatorKernel:
 
     def __call__(self, left: Descriptors, right: Descriptors) -> Array:
         """Covariances (left, right); the operators' own numbers are left to the caller."""
-        parts = _parts(self, left, right)
-        return np.asarray(sum(weight * part for weight, part in parts), np.float64)
+        weights = np.exp(self.theta)
+        return np.asarray(
+            sum(weight * part for weight, part in zip(weights, _linear(self, left, right), strict=False))
+            + weights[2 * len(PHYSICS)] * _smooth(self, left, right),
+            np.float64,
+        )
 
     @property
     def own(self) -> float:
@@ -65,20 +70,24 @@ class OperatorKernel:
         return (described.physics / self.scales).mean(1)
 
 
-def _parts(kernel: OperatorKernel, left: Descriptors, right: Descriptors) -> list[tuple[float, Array]]:
-    """(weight, covariance) of the linear terms, shared and by kind in turn, and of the smooth term."""
-    same = (np.array(left.kinds)[:, None] == np.array(right.kinds)[None, :]).astype(np.float64)
-    weights, count = np.exp(kernel.theta), len(PHYSICS)
-    a, b = left.physics / kernel.scales, right.physics / kernel.scales
-    found: list[tuple[float, Array]] = []
-    for f in range(count):
-        product = np.outer(a[:, f], b[:, f])
-        found += [(float(weights[2 * f]), product), (float(weights[2 * f + 1]), product * same)]
-    lengths = weights[2 * count + 1 : 2 * count + 1 + len(SIZES)]
+def _linear(kernel: OperatorKernel, left: Descriptors, right: Descriptors) -> list[Array]:
+    """Covariances of the linear terms at weight one, shared and by kind in turn."""
+    a, b, same = left.physics / kernel.scales, right.physics / kernel.scales, _same_kind(left, right)
+    products = [np.outer(a[:, f], b[:, f]) for f in range(len(PHYSICS))]
+    return [part for product in products for part in (product, product * same)]
+
+
+def _smooth(kernel: OperatorKernel, left: Descriptors, right: Descriptors) -> Array:
+    """Covariance of the smooth term at weight one."""
+    lengths = np.exp(kernel.theta[2 * len(PHYSICS) + 1 :][: len(SIZES)])
     x, y = left.sizes / kernel.spread * np.sqrt(lengths), right.sizes / kernel.spread * np.sqrt(lengths)
     squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None, :] - 2 * x @ y.T
-    smooth = np.exp(-0.5 * np.maximum(squared, 0)) * np.outer(a.mean(1), b.mean(1)) * same
-    return [*found, (float(weights[2 * count]), smooth)]
+    share = np.outer(kernel.share(left), kernel.share(right))
+    return np.exp(-0.5 * np.maximum(squared, 0)) * share * _same_kind(left, right)
+
+
+def _same_kind(left: Descriptors, right: Descriptors) -> Array:
+    return (np.array(left.kinds)[:, None] == np.array(right.kinds)[None, :]).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +137,22 @@ def fit_sum(
     doubt: Array,
     kernel: OperatorKernel | None = None,
     sample: NDArray[np.int64] | None = None,
+    first: Array | None = None,
+    iterations: int = _ITERATIONS,
 ) -> SumFit:
     """Fits to `counts` (networks, operators) and `latency` (networks,).
 
     scale: (networks,) what an error of each network is relative to: a guess of its latency.
     doubt: (networks,) variance of each network's noise relative to the others'.
     kernel: hyper-parameters to keep; found on the networks `sample` (all by default) when absent.
+    first, iterations: where their search begins (their logs; `START` when absent) and its rounds.
     """
     described, mean = describe(operators), float(np.exp(np.log(latency).mean()))
     rows, target, base = counts / scale[:, None] * mean, latency / scale, mean / scale
     chosen = np.arange(len(latency)) if sample is None else sample
     if kernel is None:
-        kernel = _fit_kernel(described, counts.mean(0), rows[chosen], target[chosen], base[chosen], doubt[chosen])
+        parts = (rows[chosen], target[chosen], base[chosen], doubt[chosen])
+        kernel = _fit_kernel(described, counts.mean(0), *parts, first, iterations)
     prior = kernel(described, described) + np.diag(kernel.own * kernel.share(described) ** 2)
     covariance = rows @ prior @ rows.T + kernel.overhead * np.outer(base, base) + np.diag(kernel.noise * doubt)
     solved = solve(covariance, target)
@@ -164,17 +177,21 @@ def _without_negative(
     bottom = np.zeros((size + 1, size + 1))
     bottom[:size, :size], bottom[size, size] = root, 1 / np.sqrt(kernel.overhead)
     right = np.concatenate([target * weight, np.zeros(size + 1)])
-    found: Any = lsq_linear(np.vstack([top, bottom]), right, bounds=(0, np.inf), method="bvls", max_iter=200)
-    return found.x[:size], float(found.x[size])
+    try:
+        found = np.asarray(nnls(np.vstack([top, bottom]), right)[0], np.float64)
+    except RuntimeError as error:  # scipy's word for rounds used up
+        raise EstimatorError(f"no times of {size} operators without negative ones were found: {error}") from error
+    return found[:size], float(found[size])
 
 
 def _fit_kernel(
-    described: Descriptors, average: Array, rows: Array, target: Array, base: Array, doubt: Array
+    described: Descriptors, average: Array, rows: Array, target: Array, base: Array, doubt: Array,
+    first: Array | None, iterations: int,
 ) -> OperatorKernel:  # fmt: skip
     scales = np.maximum(average @ described.physics, 1e-12)
     spread = np.maximum(described.sizes.std(0), 1e-6)
     covariance = _covariance(scales, spread, described, rows, base, doubt)
-    theta = ascend(covariance, target, START, iterations=_ITERATIONS)
+    theta = ascend(covariance, target, START, iterations=iterations, first=first)
     return OperatorKernel(theta, scales, spread)
 
 
@@ -186,12 +203,12 @@ def _covariance(
         ((described.sizes[:, [i]] - described.sizes[:, i]) / spread[i]) ** 2 for i in range(len(SIZES))
     ]  # fmt: skip
     own = OperatorKernel(START, scales, spread).share(described) ** 2
-    unit = [part for _, part in _parts(OperatorKernel(START, scales, spread), described, described)][:-1]
+    unit = _linear(OperatorKernel(START, scales, spread), described, described)
 
     def evaluate(theta: Array) -> tuple[Array, Callable[[Array], Array]]:
         kernel = OperatorKernel(theta, scales, spread)
-        weight, smooth = _parts(kernel, described, described)[-1]
-        weights = np.exp(theta)
+        smooth, weights = _smooth(kernel, described, described), np.exp(theta)
+        weight = weights[len(unit)]
         prior = weight * smooth + np.diag(weights[-3] * own)
         for factor, part in zip(weights, unit, strict=False):
             prior += factor * part

@@ -2,11 +2,11 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanefit.common.errors import EstimatorError
-from lanefit.estimator.devices.conformal import coverage, fit_intervals, intervals_from_dict
+from lanefit.estimator.devices.conformal import calibration_folds, coverage, fit_intervals, intervals_from_dict
 
 
 def noisy(count: int, seed: int, spread: np.ndarray | float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -24,6 +24,28 @@ def test_as_many_measurements_are_inside_as_promised(miss_rate: float) -> None:
         predicted, measured = noisy(1000, 1000 + seed)
         found.append(coverage(*intervals.bounds(predicted), measured))
     assert np.mean(found) == pytest.approx(1 - miss_rate, abs=0.012)
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.sampled_from([50, 100]), freedom=st.floats(0.5, 50), lean=st.floats(-3, 3), seed=st.integers(0, 2**31))
+def test_few_exchangeable_errors_hold_the_promise_whatever_their_shape(
+    count: int, freedom: float, lean: float, seed: int
+) -> None:
+    rng, ones, found = np.random.default_rng(seed), np.ones(count), []
+    for _ in range(300):
+        errors = np.clip(0.05 * (rng.standard_t(freedom, 2 * count) + lean), -300, 300)
+        intervals = fit_intervals(ones, np.exp(errors[:count]))
+        found.append(coverage(*intervals.bounds(ones), np.exp(errors[count:])))
+    assert 0.9 - 0.012 <= np.mean(found) <= 0.9 + 2 / count + 0.012
+
+
+@given(count=st.integers(1, 5000), seed=st.integers(0, 100))
+def test_folds_share_no_row_and_leave_none_out_unless_there_are_plenty(count: int, seed: int) -> None:
+    folds = calibration_folds(count, seed=seed)
+    rows = np.concatenate(folds)
+    assert len(set(rows.tolist())) == len(rows) >= min(count, 1000)
+    assert all(0 < len(fold) <= max(1, -(-count // 10)) for fold in folds)
+    assert 0 <= rows.min() <= rows.max() < count
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
