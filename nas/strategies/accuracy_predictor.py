@@ -1,8 +1,9 @@
 """`AccuracyPredictor`: accuracy from features of an architecture, learnt from the trainings of this search.
 
-A Gaussian process (smooth, sure of itself where it has data: best with ten or twenty labels) and, from some dozens
-of labels on, an ensemble of gradient boosting (steps and interactions), weighted by how well each predicts the labels
-that it was not shown. Accuracies are modelled as -log(1 - accuracy): halving the error is worth the same at any level.
+A Gaussian process (smooth, sure of itself where it has data: best with ten or twenty labels; `kernels` says how it
+compares candidates) and, from some dozens of labels on, an ensemble of gradient boosting (steps and interactions),
+weighted by how well each predicts the labels that it was not shown. Accuracies are modelled as -log(1 - accuracy):
+halving the error is worth the same at any level.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
+from sklearn.gaussian_process.kernels import Kernel
 
 from ..proxies.selfcheck import spearman
+from .kernels import additive, most_probable
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -51,14 +53,27 @@ class PredictorReport:
 
 
 class AccuracyPredictor:
-    """Fitted on construction. `features` is (labels, columns), accuracies are shares in 0..1; needs LEAST_LABELS."""
+    """Fitted on construction. `features` is (labels, columns), accuracies are shares in 0..1; needs LEAST_LABELS.
 
-    def __init__(self, features: Matrix, accuracies: Sequence[float], seed: int) -> None:
+    `views` are widths of groups of columns that are compared apart from one another (none: all columns are one).
+    With `trend`, the last view is believed to follow the accuracy in proportion.
+    """
+
+    def __init__(
+        self,
+        features: Matrix,
+        accuracies: Sequence[float],
+        seed: int,
+        *,
+        views: Sequence[int] = (),
+        trend: bool = False,
+    ) -> None:
         assert len(features) == len(accuracies) >= LEAST_LABELS
+        kernel = additive(views or [features.shape[1]], trend=trend)
         self._labels = _stretched(np.array(accuracies, np.float64))
         self._centre, self._scale = float(self._labels.mean()), float(self._labels.std()) or 1.0
         target = (self._labels - self._centre) / self._scale
-        self._process = _fit_process(features, target)
+        self._process = _fit_process(kernel, features, target)
         means, deviations = _left_out(self._process, features, target)
         self._boosted, unseen = _fit_folds(features, target, seed)
         self._weight = _weight(target, means, unseen)
@@ -98,17 +113,11 @@ def _stretched(accuracies: Vector) -> Vector:
     return -np.log(1 - np.minimum(accuracies, PERFECT))
 
 
-def _kernel(columns: int) -> Kernel:
-    length = max(1.0, columns**0.5)
-    smooth = Matern(length / 2, (length / 10, 10 * length), nu=2.5)
-    return ConstantKernel(1.0, (0.05, 20.0)) * smooth + WhiteKernel(0.05, (1e-3, 1.0))
-
-
-def _fit_process(features: Matrix, target: Vector) -> GaussianProcessRegressor:
-    with warnings.catch_warnings():  # a length at its bound says that few labels leave it open
+def _fit_process(kernel: Kernel, features: Matrix, target: Vector) -> GaussianProcessRegressor:
+    optimizer = cast(Any, most_probable)  # declared as a name there, documented as a name or a function
+    with warnings.catch_warnings():  # a parameter at its bound says that few labels leave it open
         warnings.simplefilter("ignore", ConvergenceWarning)
-        process = GaussianProcessRegressor(_kernel(features.shape[1]), random_state=0)
-        return process.fit(features, target)
+        return GaussianProcessRegressor(kernel, optimizer=optimizer, random_state=0).fit(features, target)
 
 
 def _left_out(process: GaussianProcessRegressor, features: Matrix, target: Vector) -> tuple[Vector, Vector]:

@@ -2,22 +2,24 @@
 
 0. Supernet, only where a quarter of the seconds pays for enough epochs (`supernet_stage.for_hybrid` has the rule): it
    ranks the best of the screen together with the scores, and trainings begin with its weights.
-1. Screen. Half of its trials are wide draws, half changes of the best so far by combined log-rank of the scores.
+1. Screen. Three quarters of its trials are wide draws, the rest changes of the best so far by combined rank of scores.
 2. First trainings: the best of the screen that differ from one another; without a budget of trainings, that is all.
 3. Rounds. The predictor, fitted to all trainings so far, looks over every cheap draw and the neighbours of the best
-   networks, has the most promising scored, and trains the one with the highest upper confidence bound.
+   networks, has the most promising scored, and trains the one with the highest upper confidence bound. It expects
+   accuracy to follow the combined rank, whose weights the trainings change where they say enough, and learns the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from ...models.architecture import Architecture
-from ..proxies import rank_scores, size_warnings
+from ..proxies import Scores, rank_scores, size_warnings
+from ..proxies.choice import Combination, pick_combination
 from ..results import Finalist, TrialRecord, distinct
 from ..seeds import Stream, seed_for
 from ..session import Session, most_accurate
@@ -26,13 +28,14 @@ from .accuracy_predictor import LEAST_LABELS, AccuracyPredictor
 from .base import Outcome
 from .candidates import Candidate, Candidates
 from .earlier import EarlierSearch, scores_with, view_of
-from .features import KnobFeatures, Matrix, cost_matrix, score_matrix
+from .features import KnobFeatures, Matrix, cost_matrix, normal_scores, score_matrix
 from .ranking import ranked
 from .screened import assess_by_scores
 from .supernet_stage import PLAN, for_hybrid
 from .trained import unspent
 
 FIRST_SHARE, FIRST_MOST = 3, 20  # one training in three, but no more than this, goes by scores alone
+EVOLVED_SHARE = 4  # one trial in four of the screen, its last: more of them leave a screen of one kind
 SHORTLIST = 5  # networks that each round has scored
 JUDGED = 24  # networks of the screen that a supernet judges
 PARENTS = 10  # best networks whose neighbourhood is looked at
@@ -82,6 +85,7 @@ class _Run:
         self.knobs = KnobFeatures.of(session.bench.space)
         self.tried: dict[str, Finalist] = {}  # by digest: trained, or outside of the budget once measured
         self.predictor: AccuracyPredictor | None = None
+        self.combination: Combination | None = None
         self.earlier = EarlierSearch.learn(session.beginning.labels, self.knobs, session.seed)
         self.stage, self.remark = session.charged(PLAN, lambda: for_hybrid(session))
 
@@ -130,7 +134,7 @@ class _Run:
             cohort = self._cohort(index)
             known = {record.architecture.digest() for record in cohort}
             best = ranked(cohort, rank_scores([record.scores for record in cohort]))[:PARENTS]
-            evolved = index >= total // 2
+            evolved = index >= total - total // EVOLVED_SHARE
             child = self.candidates.child([r.architecture for r, _ in best], known, index) if evolved else None
             return child or self.candidates.wide(known)
 
@@ -156,9 +160,9 @@ class _Run:
         labelled = self._labelled()
         pool = [Candidate(f.architecture, f.trial.cost) for f in labelled if f.trial.cost] + list(new.values())
         architectures = [c.architecture for c in pool]
-        columns = [self.knobs.matrix(architectures), cost_matrix([c.cost for c in pool])]
-        columns.append(view_of(self.earlier, architectures))
-        bound = self._bound(np.hstack(columns), range(len(labelled)))[len(labelled) :]
+        views = [self.knobs.matrix(architectures), cost_matrix([c.cost for c in pool])]
+        views.append(view_of(self.earlier, architectures))
+        bound = self._bound(views, range(len(labelled)), trend=False)[len(labelled) :]
         order = np.argsort(-bound, kind="stable")[:count]
         return [pool[len(labelled) + int(i)].architecture for i in order]
 
@@ -167,19 +171,37 @@ class _Run:
         positions = {record.architecture.digest(): i for i, record in enumerate(cohort)}
         labelled = [positions[finalist.architecture.digest()] for finalist in self._labelled()]
         costs = cost_matrix([record.cost for record in cohort if record.cost])
-        architectures = [record.architecture for record in cohort]
-        earlier = view_of(self.earlier, architectures)
-        features = np.hstack([self.knobs.matrix(architectures), costs, score_matrix(cohort), earlier])
-        bound = self._bound(features, labelled)
+        architectures, scores = [record.architecture for record in cohort], scores_with(self.earlier, cohort)
+        trend = rank_scores(scores, self._weights([scores[i] for i in labelled]))
+        views = [self.knobs.matrix(architectures), np.hstack([costs, score_matrix(cohort)])]
+        views += [view_of(self.earlier, architectures), normal_scores(np.array(trend)[:, None])]
+        bound = self._bound(views, labelled, trend=True)
         order = [i for i in np.argsort(-bound, kind="stable") if cohort[i].architecture.digest() not in self.tried]
         return [(cohort[i], float(bound[i])) for i in order]
 
-    def _bound(self, features: Matrix, labelled: Sequence[int]) -> Matrix:
-        accuracies = [finalist.accuracy or 0.0 for finalist in self._labelled()]
-        seed = seed_for(self.session.seed, Stream.PREDICTOR, len(accuracies))
-        self.predictor = AccuracyPredictor(features[list(labelled)], accuracies, seed)
+    def _weights(self, labelled: Sequence[Scores]) -> Mapping[str, float]:
+        """What each score counts for in the combined rank, from the scores of what was trained so far."""
+        default = sorted(labelled[0])
+        self.combination = pick_combination(labelled, self._accuracies, default, seed=self._predictor_seed)
+        return self.combination.weights
+
+    def _bound(self, views: Sequence[Matrix], labelled: Sequence[int], *, trend: bool) -> Matrix:
+        """The upper confidence bound of every row of `views`, of which `labelled` were trained."""
+        open_views = [view for view in views if view.shape[1]]
+        features, widths = np.hstack(open_views), [view.shape[1] for view in open_views]
+        self.predictor = AccuracyPredictor(
+            features[list(labelled)], self._accuracies, self._predictor_seed, views=widths, trend=trend
+        )
         mean, deviation = self.predictor.predict(features)
         return mean + OPTIMISM * deviation
+
+    @property
+    def _accuracies(self) -> list[float]:
+        return [finalist.accuracy or 0.0 for finalist in self._labelled()]
+
+    @property
+    def _predictor_seed(self) -> int:
+        return seed_for(self.session.seed, Stream.PREDICTOR, len(self._labelled()))
 
     def _train(self, ranking: Sequence[tuple[TrialRecord, float]], most: int) -> bool:
         """Trains the first of a ranking; True when there was anything to train."""
@@ -204,6 +226,8 @@ class _Run:
         warnings += [str(self.earlier)] if self.earlier else []
         if self.predictor is not None:
             warnings.append(str(self.predictor.report))
+        if self.combination is not None and self.combination.learned:
+            warnings.append(f"weights of the scores: {self.combination.reason}")
         tried = list(self.tried.values())
         warnings += [self.remark] if self.remark else []
         warnings += self.stage.remarks(tried) if self.stage else []
