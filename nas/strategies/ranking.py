@@ -8,6 +8,7 @@ from ..results import TrialRecord
 from ..session import knob_difference
 
 MIN_DIFFERENCE = 2  # knobs in which finalists differ: training near-twins teaches nothing
+FEW_KNOBS = 8  # where there are no more, one of them makes another network
 
 
 def ranked(cohort: Sequence[TrialRecord], ranks: Sequence[float]) -> list[tuple[TrialRecord, float]]:
@@ -20,6 +21,14 @@ def _spread(ranking: Sequence[tuple[TrialRecord, float]]) -> list[tuple[TrialRec
     chosen: list[tuple[TrialRecord, float]] = []
     twins: list[tuple[TrialRecord, float]] = []
     for record, rank in ranking:
-        near = any(knob_difference(record.architecture, other.architecture) < MIN_DIFFERENCE for other, _ in chosen)
+        near = any(_alike(record, other) for other, _ in chosen)
         (twins if near or record.degenerate else chosen).append((record, rank))
     return chosen + sorted(twins, key=lambda item: item[0].degenerate)
+
+
+def _alike(a: TrialRecord, b: TrialRecord) -> bool:
+    """Nearly the same knobs; or the same scores to the last digit, which networks of one function have that different
+    knobs describe."""
+    least = MIN_DIFFERENCE if len(a.architecture.knobs) > FEW_KNOBS else 1
+    near = knob_difference(a.architecture, b.architecture) < least
+    return near or (len(a.scores) > 0 and a.scores == b.scores)
