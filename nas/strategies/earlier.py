@@ -19,6 +19,7 @@ from .accuracy_predictor import LEAST_LABELS, AccuracyPredictor
 from .features import KnobFeatures, Matrix, normal_scores
 
 NAME = "earlier search"  # among the scores
+CHANCE = 1.645  # a rank correlation of n labels is above this over sqrt(n - 1) by chance in one case of twenty
 
 
 class EarlierSearch:
@@ -40,14 +41,23 @@ class EarlierSearch:
         mean, _ = self._predictor.predict(self._knobs.matrix(architectures))
         return normal_scores(mean[:, None])
 
+    @property
+    def convincing(self) -> bool:
+        """Whether labels that were left out are predicted better than chance would; else nobody listens."""
+        report = self._predictor.report
+        return report.spearman * (report.labels - 1) ** 0.5 > CHANCE
+
     def __str__(self) -> str:
         report = self._predictor.report
-        return f"earlier search: {report.labels} labels, left out one by one: Spearman {report.spearman:.2f}"
+        ending = "" if self.convincing else ", which may be chance: only its best candidates were used"
+        return f"earlier search: {report.labels} labels, left out one by one: Spearman {report.spearman:.2f}{ending}"
 
 
 def view_of(earlier: EarlierSearch | None, architectures: Sequence[Architecture]) -> Matrix:
-    """What the earlier search expects, (architectures, 1); without one, (architectures, 0)."""
-    return earlier.expects(architectures) if earlier and architectures else np.empty((len(architectures), 0))
+    """What the earlier search expects, (architectures, 1); without one that convinces, (architectures, 0)."""
+    if earlier is None or not earlier.convincing or not architectures:
+        return np.empty((len(architectures), 0))
+    return earlier.expects(architectures)
 
 
 def scores_with(earlier: EarlierSearch | None, records: Sequence[TrialRecord]) -> list[dict[str, float]]:

@@ -53,10 +53,20 @@ def test_labels_without_an_order_teach_nothing(labels: list[Label]) -> None:
     assert view_of(None, [found for found, _ in _labels(5)]).shape == (5, 0)
 
 
+def test_labels_of_chance_are_not_listened_to() -> None:
+    random = np.random.default_rng(3)
+    labels = [(found, float(random.uniform(0.5, 0.9))) for found, _ in _labels(24)]
+    earlier = EarlierSearch.learn(labels, KNOBS, 0)
+    assert earlier is not None
+    assert not earlier.convincing
+    assert "may be chance" in str(earlier)
+    assert view_of(earlier, [found for found, _ in labels]).shape == (24, 0)
+
+
 def test_the_expectation_is_one_score_more(tmp_path: Path) -> None:
     records = run_search(toy_config(strategy="zero-shot"), tmp_path / "run", FakeBench()).trials
     scored = [record for record in records if record.scores]
-    found = scores_with(EarlierSearch.learn(_labels(12), KNOBS, 0), scored)
+    found = scores_with(EarlierSearch.learn(_labels(24), KNOBS, 0), scored)
     assert all(set(scores) == {*record.scores, NAME} for scores, record in zip(found, scored, strict=True))
     assert scores_with(None, scored) == [dict(record.scores) for record in scored]
 
