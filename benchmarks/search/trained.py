@@ -89,7 +89,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def show(setting: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> None:
-    print(f"budget {setting['budget_us']:.0f} us, half of the baseline's {setting['baseline_us']:.0f} us")
+    print(f"budget {setting['budget_us']:.0f} us, half of the baseline's {setting['baseline_us']:.0f} us; "
+          f"{setting['seconds']:.0f} s a row; curation took {setting['curation_seconds']:.0f} s, once")  # fmt: skip
     names = ("predicted", "compiled", "trained", "search", "in all")
     print(f"{'':11}   test  s.d. {' '.join(f'{name:>9}' for name in names)}  over")
     for strategy, row in found.items():
