@@ -26,7 +26,7 @@ from lanefit.nas.curation import curate, engine_costs
 from lanefit.nas.devices import resolve_device
 from lanefit.nas.estimators import cached_estimator_path, fit_estimator, open_estimator
 from lanefit.nas.measure import engine_measure
-from lanefit.nas.results import Finalist
+from lanefit.nas.results import Finalist, SearchResult
 from lanefit.nas.rundir import RunDirectory
 from lanefit.nas.scoring import Cost
 from lanefit.nas.search import run_search
@@ -157,11 +157,17 @@ def run_row(directory: Path, task: Task, setting: Setting, strategy: str, seed: 
         **about, **_latencies(result.winner), **final,
         "accuracy_search": result.winner.accuracy,
         "trials": len(result.trials),
-        "trainings": sum(1 for _ in (search / "weights").glob("*.npz")) if (search / "weights").is_dir() else 0,
+        "trainings": _trainings(result, search / "weights"),
         "search_seconds": searched, "seconds": clock.spent(),
         "search_seconds_allowed": SEARCH_SHARE * setting.seconds,
         "remarks": list(result.warnings), "architecture": result.winner.architecture.as_dict(),
     }  # fmt: skip
+
+
+def _trainings(result: SearchResult, weights: Path) -> int:
+    """Networks that were trained, those included that were stopped or whose weights were not kept."""
+    judged = {trial.architecture.digest() for trial in result.trials if trial.accuracy is not None}
+    return len(judged | {path.stem for path in weights.glob("*.npz")})
 
 
 def _config(task: Task, setting: Setting, strategy: str, seed: int) -> SearchConfig:
