@@ -198,7 +198,7 @@ def test_bad_knobs_and_training_are_refused_before_an_estimator_is_fitted(
 def test_an_unwritable_cache_is_a_warning_and_the_search_goes_on(
     cli: Cli, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = NetworkEstimator.load(next(cache.rglob("*.json")))
+    kept = NetworkEstimator.load(next((cache / "estimators").rglob("*.json")))
     monkeypatch.setattr(lanefit.nas.estimators, "fit_estimator", lambda *_, **__: kept)
     (tmp_path / "file").touch()
     monkeypatch.setenv("LANEFIT_CACHE", str(tmp_path / "file"))
