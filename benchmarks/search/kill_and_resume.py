@@ -67,18 +67,20 @@ def interrupted(config: SearchConfig, points: int, scratch: Path, chance: random
     """The search left alone, then the same search ended at `points` random moments."""
     whole, moments = scratch / "whole", Counter[str]()
     begun = time.monotonic()
-    seconds, _ = _sitting(config, whole, None, None)
+    seconds = typical = _sitting(config, whole, None, None)[0] or 0.0
     expected, equal, searches = _outcome(whole), True, 0
     while sum(moments.values()) < points:
         searches += 1
         place = scratch / f"ended-{searches}"
         while _status(place) != "done":
-            left = points - sum(moments.values())
-            after = chance.uniform(0, seconds or 0.0) if left else None
+            left, fresh = points - sum(moments.values()), _status(place) == "new"
+            after = chance.uniform(0, typical) if left else None
             kind = chance.choice([signal.SIGKILL, signal.SIGINT])
             lasted, stage = _sitting(config, place, after, kind)
             if lasted is None and _status(place) != "done":
                 moments[f"{kind.name} in {stage}"] += 1
+            if lasted is not None and fresh:
+                typical = lasted  # the machine may have become faster or slower meanwhile
         equal &= _outcome(place) == expected
     return {
         "points": sum(moments.values()),
@@ -86,7 +88,7 @@ def interrupted(config: SearchConfig, points: int, scratch: Path, chance: random
         "searches": searches,
         "trials": config.trials,
         "equal": equal,
-        "uninterrupted_seconds": round(seconds or 0.0, 1),
+        "uninterrupted_seconds": round(seconds, 1),
         "total_seconds": round(time.monotonic() - begun, 1),
     }
 
