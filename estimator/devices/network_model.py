@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from ...common.errors import EstimatorError
 from .conformal import Intervals, calibration_folds, fit_intervals
@@ -127,8 +128,9 @@ def fit_networks(
     _check(graphs, measured)
     vocabulary = Vocabulary.of(graphs)
     table = graph_table(graphs, vocabulary)
-    fit = _fit_factors(table, measured, _chosen(len(measured), sample, seed), structure)
-    left_out, intervals = _calibrate(fit, table, measured, sample, seed)
+    with threadpool_limits(1):  # as in `ResidualStack.fit`: small matrices, and often other work beside them
+        fit = _fit_factors(table, measured, _chosen(len(measured), sample, seed), structure)
+        left_out, intervals = _calibrate(fit, table, measured, sample, seed)
     box = (float(fit.base.min()), float(fit.base.max()))
     kept = fit.structure.process if fit.structure is not None and fit.kept else None
     model = NetworkModel(vocabulary, fit.sum.process, kept, intervals, box)
